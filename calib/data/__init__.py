@@ -1,0 +1,1 @@
+"""What comes from disk and goes to it: audio, arrays, corpora (SOURCE), pairs (PAIRS), result files."""

@@ -1,0 +1,1 @@
+"""The embedded corpus and checkpoints that `calib demo` runs on."""

@@ -1,0 +1,1 @@
+"""Pairs in, a Diagnosis out: arrays, numbers and dataclasses; no files, no plots."""

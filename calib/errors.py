@@ -1,0 +1,106 @@
+"""The one error tree. ``cli.main`` is the one handler; the class decides the exit code.
+
+::
+
+    CalibError (1)
+    ├── UsageError (2)        an option, a configuration, a name
+    ├── DataError (3)         data, parameter files, input and output
+    │   └── ParamsError       (a parameter file that inference must not use)
+    ├── PluginError (4)       somebody's model or vocoder
+    ├── RefusedError (5)      no signal to calibrate: nothing was written
+    └── GateError (10)        --fail-on: the verdict is below the gate
+
+Every message carries the offending value and, where one exists, the next step as ``hint``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from calib.params import ParamsError as _ParamsError
+
+__all__ = [
+    "CalibError",
+    "DataError",
+    "GateError",
+    "ParamsError",
+    "PluginError",
+    "RefusedError",
+    "UsageError",
+    "nearest",
+]
+
+
+class CalibError(Exception):
+    """Base of every error that calib raises on purpose.
+
+    Args:
+        message: what is wrong, with the offending value.
+        hint: the next step, as a sentence or a command; shown on its own line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the hint when the error crosses a process border."""
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+def _rebuild(cls: type[CalibError], message: str, hint: str | None) -> CalibError:
+    return cls(message, hint=hint)
+
+
+class UsageError(CalibError):
+    """A wrong option, name or configuration (exit 2)."""
+
+    exit_code = 2
+
+
+class DataError(CalibError):
+    """Data, parameter files, reading and writing (exit 3)."""
+
+    exit_code = 3
+
+
+# The vendorable params module cannot import this one, so its error is its own class (a ValueError with the
+# same exit code); it is named here so that the whole tree can be caught from one place.
+ParamsError = _ParamsError
+
+
+class PluginError(CalibError):
+    """A model or a vocoder that is not calib's own failed or broke its protocol (exit 4)."""
+
+    exit_code = 4
+
+
+class RefusedError(CalibError):
+    """There is no signal that a calibration could use; nothing was written (exit 5)."""
+
+    exit_code = 5
+
+
+class GateError(CalibError):
+    """A verdict below the gate that ``--fail-on`` sets (exit 10)."""
+
+    exit_code = 10
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint that names the nearest known names, or None when there are none.
+
+    Example:
+        >>> nearest("hifgan", ["hifigan", "tacotron2"])
+        'did you mean hifigan? known: hifigan, tacotron2'
+    """
+    names = sorted(known)
+    if not names:
+        return None
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    listing = "known: " + ", ".join(names)
+    return f"did you mean {' or '.join(close)}? {listing}" if close else listing

@@ -1,0 +1,1 @@
+"""Mel front ends, their catalogue, and dataset statistics."""

@@ -1,0 +1,1 @@
+"""Acoustic models: the plug-in protocol, how a spec becomes a model, and the reference model."""

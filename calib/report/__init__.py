@@ -1,0 +1,1 @@
+"""A Diagnosis as one self-contained HTML page and its JSON twin."""

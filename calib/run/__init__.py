@@ -1,0 +1,1 @@
+"""One function over a corpus: processes, order, skipped files, resuming."""
