@@ -1,0 +1,757 @@
+"""``analyze``: pairs in, one `Diagnosis` out. ``fit-scaler``, ``diagnose`` and ``report`` are its renderings.
+
+Data flow, two passes over the pairs::
+
+    pass 1   padding off -> UnitMoments a unit           -> Moments: fits by fold, intervals, r within bin
+             a sample of utterances, held in memory      -> null distribution, lags, flips, pairings
+    pass 2   errors of every predictor, with the maps and constants of the *other* folds
+             histograms, density, per-utterance table
+    verdict  Evidence -> decide
+
+Conventions:
+    A *raw map* is ``target = slope * prediction + intercept``, in the units of the target. ``scale_factor`` and
+    ``offset`` are the same map in the normalised space: ``slope / mel_std`` and ``(intercept - mel_mean) / mel_std``.
+    MAE and RMSE are in the unit of the target mel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
+from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
+from calib.diagnose.verdict import Evidence, Verdict, decide
+
+__all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "analyze"]
+
+_MIN_UTTERANCES = 5  # below: blocks instead of utterances
+_FOLDS = 5
+_DRAWS = 2000
+_BLOCK_FRAMES = 100
+_BLOCK_STEP = 10
+_PROBED = 40  # utterances held in memory for the null, the lags and the pairings
+_MAX_CLUSTERS = 512  # more utterances than that are resampled in groups of neighbours
+_PAD_FRAMES = 8
+_HISTOGRAM_BINS = 96
+_DENSITY_BINS = 64
+_SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
+
+_PREDICTORS = ("before", "denormalise", "moments", "ols", "global_mean", "bin_mean")
+_TITLES = {
+    "before": "as it is",
+    "denormalise": "direct denormalisation",
+    "moments": "statistics matching",
+    "ols": "linear regression",
+    "global_mean": "constant: global mean",
+    "bin_mean": "constant: per-bin mean",
+}
+
+
+class PairSet(Protocol):
+    """What `analyze` reads: targets and predictions, cropped to one length, in an order that does not change."""
+
+    def __len__(self) -> int:
+        """Number of utterances."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Identity of an utterance."""
+        ...
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(prediction, target)``, float32 ``(T, M)`` both."""
+        ...
+
+    def speaker(self, index: int) -> str | None:
+        """Speaker name, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """``target = slope * prediction + intercept``, in the units of the target."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, mel: np.ndarray) -> np.ndarray:
+        """Apply it."""
+        return mel * self.slope + self.intercept
+
+    def after(self, first: AffineMap) -> AffineMap:
+        """This map after another: ``self(first(x))``."""
+        return AffineMap(self.slope * first.slope, self.slope * first.intercept + self.intercept)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval (percentiles of the bootstrap)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One predictor in the table.
+
+    Args:
+        name: key.
+        title: for people.
+        slope: raw map over all data, or None for constants by bin.
+        intercept: raw map.
+        scale_factor: the same map in the normalised space.
+        offset: the same.
+        mae: out of sample.
+        rmse: out of sample.
+        mae_in_sample: fitted and scored on the same frames, for comparison with published figures.
+        rmse_in_sample: the same.
+    """
+
+    name: str
+    title: str
+    slope: float | None
+    intercept: float | None
+    scale_factor: float | None
+    offset: float | None
+    mae: float
+    rmse: float
+    mae_in_sample: float
+    rmse_in_sample: float
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One line of the per-utterance table; errors are out of sample."""
+
+    name: str
+    speaker: str | None
+    n_frames: int
+    mae_before: float
+    mae_after: float
+    mae_constant: float
+    r_w: float
+
+
+@dataclass
+class Diagnosis:
+    """Everything that was found out about a set of pairs.
+
+    Args:
+        verdict: state, reasons, next steps.
+        n_utterances: utterances used.
+        n_frames: valid frames used.
+        n_mels: bins.
+        mel_mean: statistics that the normalised space refers to.
+        mel_std: the same.
+        stats_origin: where those came from, for people.
+        output_space: ``raw`` or ``normalized``: what the predictions were taken as.
+        kind: ``mean``, ``sample`` or None, as declared.
+        sample_like: whether scale was judged by moment matching.
+        method: the predictor that is written: ``identity``, ``ols`` or ``moments``.
+        calibration: its raw map from the prediction as stored to the target.
+        summary: pooled and within-bin figures.
+        intervals: 95 % intervals by name.
+        rows: the table of predictors and constants.
+        folds: how out of sample was made, for people.
+        resampling: how the intervals were made, for people.
+        null: distribution of r_w under no relation.
+        probe: lags, flip, reshape.
+        per_bin: curves, each ``(M,)``.
+        histograms: edges and densities of T, P and calibrated P.
+        density: joint counts of prediction and target.
+        utterances: the per-utterance table.
+        notes: what was noticed and not silently repaired (padding, crops, orphans).
+        skipped: what could not be computed, and why.
+    """
+
+    verdict: Verdict
+    n_utterances: int
+    n_frames: int
+    n_mels: int
+    mel_mean: float
+    mel_std: float
+    stats_origin: str
+    output_space: str = "raw"
+    kind: str | None = None
+    sample_like: bool = False
+    method: str = "identity"
+    calibration: AffineMap = field(default_factory=lambda: AffineMap(1.0, 0.0))
+    summary: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    folds: str = ""
+    resampling: str = ""
+    null: NullDistribution | None = None
+    probe: StructureProbe | None = None
+    per_bin: dict[str, np.ndarray] = field(default_factory=dict)
+    histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    density: dict[str, np.ndarray] = field(default_factory=dict)
+    utterances: list[Utterance] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scale_factor(self) -> float:
+        """Slope of the calibration in the normalised space."""
+        return self.calibration.slope / self.mel_std
+
+    @property
+    def offset(self) -> float:
+        """Intercept of the calibration in the normalised space."""
+        return (self.calibration.intercept - self.mel_mean) / self.mel_std
+
+    def row(self, name: str) -> Row:
+        """The row of a predictor.
+
+        Raises:
+            KeyError: the table has no such row (nothing could be computed).
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    @property
+    def after(self) -> Row:
+        """The row of what is written (or of the regression, where nothing is)."""
+        return self.row({"identity": "before"}.get(self.method, self.method))
+
+    @property
+    def best_constant(self) -> Row:
+        """The constant with the smaller out-of-sample MAE."""
+        return min((self.row("global_mean"), self.row("bin_mean")), key=lambda row: row.mae)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: what ``--json`` prints."""
+        plain = {key: _plain(value) for key, value in self.__dict__.items() if key not in {"verdict", "null", "probe"}}
+        plain["verdict"] = self.verdict.to_json()
+        plain["null"] = None if self.null is None else asdict(self.null)
+        plain["probe"] = None if self.probe is None else {**asdict(self.probe), "best_lag": self.probe.best_lag}
+        plain["scale_factor"], plain["offset"] = self.scale_factor, self.offset
+        return {"schema": "calib/diagnosis/1", **plain}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (AffineMap, Interval, Row, Utterance)):
+        return asdict(value)
+    return value
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A stretch of one utterance that is held out together."""
+
+    index: int
+    start: int
+    stop: int
+
+
+def analyze(
+    pairs: PairSet,
+    *,
+    stats: tuple[float, float] | None = None,
+    stats_origin: str = "the pairs' own targets",
+    output_space: str = "raw",
+    kind: str | None = None,
+    autoregressive: bool | None = None,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+) -> Diagnosis:
+    """Judge predictions against targets.
+
+    Args:
+        pairs: targets and predictions.
+        stats: ``(mel_mean, mel_std)`` of the dataset; None: those of the pairs' own targets.
+        stats_origin: where ``stats`` came from, for people.
+        output_space: ``normalized``: the predictions are denormalised with ``stats`` before anything is judged,
+            because that is what inference does with them.
+        kind: ``mean``, ``sample`` or None, as the model declares.
+        autoregressive: as the model declares.
+        seed: of the bootstrap and the swaps.
+        notes: what was noticed while reading, to be carried along.
+    """
+    notes = list(notes)
+    reader = _Reader(pairs, notes)
+    invalid, own = reader.first_pass()
+    mean, std = stats or own
+    if invalid or reader.n_frames < 3 * _FOLDS:
+        verdict = decide(Evidence(reader.n_frames, invalid=tuple(invalid)))
+        why = verdict.sentence
+        return Diagnosis(
+            verdict, len(pairs), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, notes=notes,
+            skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
+        )  # fmt: skip
+    baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
+    return _Analysis(reader, baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed).run()
+
+
+class _Reader:
+    """Reads the pairs with padding removed, and knows the units.
+
+    Args:
+        pairs: the pairs.
+        notes: where notices go.
+    """
+
+    def __init__(self, pairs: PairSet, notes: list[str]) -> None:
+        self.pairs = pairs
+        self.notes = notes
+        self.lengths: list[int] = []
+        self.units: list[_Unit] = []
+        self.moments: list[UnitMoments] = []
+        self.n_mels = 0
+
+    @property
+    def n_frames(self) -> int:
+        """Valid frames."""
+        return sum(self.lengths)
+
+    @property
+    def by_utterance(self) -> bool:
+        """Whether folds and intervals are made of whole utterances."""
+        return len(self.pairs) >= _MIN_UTTERANCES
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Prediction and target of one utterance without padding."""
+        p, y = self.pairs.arrays(index)
+        n = self.lengths[index] if index < len(self.lengths) else _valid_frames(p, y)
+        return p[:n], y[:n]
+
+    def first_pass(self) -> tuple[list[str], tuple[float, float]]:
+        """Check every array and gather the moments of every unit.
+
+        Returns:
+            What makes the data invalid, and mean and sd of the targets.
+        """
+        invalid: list[str] = []
+        padded = 0
+        bad: dict[str, int] = {}
+        for index in range(len(self.pairs)):
+            p, y = self.pairs.arrays(index)
+            self.n_mels = y.shape[1]
+            if p.shape != y.shape:
+                invalid.append(f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}")
+            for what, array in (("prediction", p), ("target", y)):
+                count = array.size - int(np.count_nonzero(np.isfinite(array)))
+                if count:
+                    bad[f"{self.pairs.name(index)}: {count} NaN or infinite values in the {what}"] = count
+            if invalid or bad:
+                self.lengths.append(0)
+                continue
+            n = _valid_frames(p, y)
+            padded += p.shape[0] - n
+            self.lengths.append(n)
+            for unit in self._units_of(index, n):
+                self.units.append(unit)
+                self.moments.append(unit_moments(p[unit.start : unit.stop], y[unit.start : unit.stop]))
+        if bad:
+            listing = list(bad)
+            invalid.append("; ".join(listing[:3]) + (f"; and {len(listing) - 3} more" if len(listing) > 3 else ""))
+        if padded:
+            self.notes.append(f"{padded} frames of padding (a constant tail of the target) were left out")
+        if invalid or not self.moments:
+            return invalid, (0.0, 1.0)
+        summary = Moments(self.moments).summary()
+        mean, std = float(summary.m_y), float(summary.s_y)
+        if std < 1e-9 * max(1.0, abs(mean)):
+            zero = " (all-zero mels: look at the data loader)" if abs(mean) < 1e-12 else ""
+            return [f"the target has no variance: every value is {mean:g}{zero}"], (mean, 1.0)
+        return [], (mean, std)
+
+    def _units_of(self, index: int, n: int) -> list[_Unit]:
+        if self.by_utterance or (len(self.pairs) > 1 and n < _FOLDS):
+            return [_Unit(index, 0, n)] if n else []
+        if len(self.pairs) > 1:
+            return [_Unit(index, 0, n)]
+        edges = np.linspace(0, n, _FOLDS + 1).astype(int)
+        return [_Unit(index, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+
+    def probe_sample(self) -> list[int]:
+        """Indices of at most `_PROBED` utterances, evenly spread."""
+        count = len(self.pairs)
+        return sorted({round(i * (count - 1) / max(min(count, _PROBED) - 1, 1)) for i in range(min(count, _PROBED))})
+
+
+def _valid_frames(p: np.ndarray, y: np.ndarray) -> int:
+    """Frames before the padding: a tail of the target that holds one and the same value in every bin and frame."""
+    n = min(p.shape[0], y.shape[0])
+    if n == 0:
+        return 0
+    last = y[n - 1, 0]
+    if not (y[n - 1] == last).all():
+        return n
+    same = (y[:n] == last).all(axis=1)
+    changes = np.flatnonzero(~same)
+    stop = int(changes[-1]) + 1 if changes.size else 0
+    return stop if stop and n - stop >= _PAD_FRAMES else n
+
+
+class _Analysis:
+    """The work behind `analyze`, on data that can be judged."""
+
+    def __init__(
+        self, reader: _Reader, baseline: AffineMap, mean: float, std: float, own_stats: bool, stats_origin: str, output_space: str, kind: str | None, autoregressive: bool | None, seed: int
+    ) -> None:
+        self.reader, self.baseline = reader, baseline
+        self.mean, self.std, self.own_stats, self.stats_origin = mean, std, own_stats, stats_origin
+        self.output_space, self.kind, self.autoregressive, self.seed = output_space, kind, autoregressive, seed
+        self.moments = Moments([_mapped(u, baseline) for u in reader.moments])
+        self.summary = self.moments.summary()
+        self.fold_of = self._folds()
+        self.n_folds = int(self.fold_of.max()) + 1
+
+    def _folds(self) -> np.ndarray:
+        """Fold of each unit: by speaker when at least five speak, else by utterance, else contiguous blocks."""
+        units, pairs = self.reader.units, self.reader.pairs
+        if not self.reader.by_utterance:
+            return np.arange(len(units))
+        speakers = [pairs.speaker(unit.index) for unit in units]
+        names = sorted({s for s in speakers if s is not None})
+        if None not in speakers and len(names) >= _FOLDS:
+            return np.array([names.index(str(s)) % _FOLDS for s in speakers])
+        return np.arange(len(units)) % _FOLDS
+
+    def _folds_text(self) -> str:
+        count = len(self.reader.pairs)
+        if count == 1:
+            return f"one utterance: {self.n_folds} contiguous blocks, each scored with the fit on the others"
+        if not self.reader.by_utterance:
+            return f"{count} utterances: each scored with the fit on the others"
+        names = {self.reader.pairs.speaker(u.index) for u in self.reader.units}
+        grouped = "speaker" if None not in names and len(names) >= _FOLDS else "utterance"
+        return f"{self.n_folds} folds grouped by {grouped}"
+
+    def run(self) -> Diagnosis:
+        """All passes, then the verdict."""
+        s, reader = self.summary, self.reader
+        sample_like = self.kind == "sample" or (self.kind is None and s.s_w_ratio > 0 and abs(math.log(float(s.s_w_ratio))) < _SAMPLE_RATIO)
+        draws = self._draws()
+        intervals = _intervals(draws, sample_like)
+        null, probe, structure, structure_r = self._dependence()
+        maps = self._maps(np.ones(len(reader.units)))
+        pass2 = _SecondPass(self, maps)
+        pass2.run()
+        rows = [pass2.row(name, maps) for name in _PREDICTORS]
+        by_name = {row.name: row for row in rows}
+        share = float(s.removable_share(sample_like=sample_like))
+        chosen = "moments" if sample_like else "ols"
+        constant = min(by_name["global_mean"].mae, by_name["bin_mean"].mae)
+        r_interval = _magnitude(intervals["r_w"], float(s.r_w))
+        verdict = decide(
+            Evidence(
+                n_frames=reader.n_frames,
+                r_w=float(s.r_w),
+                r_w_low=r_interval.low,
+                r_w_high=r_interval.high,
+                null_limit=null.limit,
+                s_w_ratio=float(s.s_w_ratio),
+                share=share,
+                skill=1.0 - (by_name[chosen].rmse / by_name["bin_mean"].rmse) ** 2 if by_name["bin_mean"].rmse else 0.0,
+                gate_ratio=by_name[chosen].mae / constant if constant else float("inf"),
+                identity_gate_ratio=by_name["before"].mae / constant if constant else float("inf"),
+                best_lag=probe.best_lag,
+                lag_r=probe.by_lag[probe.best_lag],
+                structure=structure,
+                structure_r=structure_r,
+                autoregressive=self.autoregressive,
+            )
+        )
+        method = "identity" if verdict.state == "healthy" else chosen
+        local = AffineMap(1.0, 0.0) if method == "identity" else maps[method]
+        d = Diagnosis(
+            verdict=verdict,
+            n_utterances=len(reader.pairs),
+            n_frames=reader.n_frames,
+            n_mels=reader.n_mels,
+            mel_mean=self.mean,
+            mel_std=self.std,
+            stats_origin=self.stats_origin,
+            output_space=self.output_space,
+            kind=self.kind,
+            sample_like=sample_like,
+            method=method,
+            calibration=local.after(self.baseline),
+            summary=_summary_numbers(s, share, pass2),
+            intervals=intervals,
+            rows=rows,
+            folds=self._folds_text(),
+            resampling=self._resampling_text(),
+            null=null,
+            probe=probe,
+            per_bin=self._per_bin(local),
+            histograms=pass2.histograms(),
+            density=pass2.joint(),
+            utterances=pass2.utterances("before" if method == "identity" else method),
+            notes=self.reader.notes,
+        )
+        if not reader.by_utterance:
+            d.skipped["interval over utterances"] = f"{len(reader.pairs)} utterance(s): intervals hold within these utterances only ({d.resampling})"
+        return d
+
+    # --- fits ---------------------------------------------------------------------------------------------------
+
+    def _maps(self, weights: np.ndarray) -> dict[str, AffineMap]:
+        """The global maps fitted on the weighted units; they act on the prediction after `baseline`."""
+        s = self.moments.summary(weights)
+        ols, mm = float(s.slope_ols), float(s.slope_mm)
+        mean, std = (float(s.m_y), float(s.s_y)) if self.own_stats else (self.mean, self.std)
+        inverse = AffineMap(1.0 / self.baseline.slope, -self.baseline.intercept / self.baseline.slope)
+        return {
+            "before": AffineMap(1.0, 0.0),
+            "denormalise": AffineMap(std, mean).after(inverse),
+            "ols": AffineMap(ols, float(s.intercept(np.float64(ols)))),
+            "moments": AffineMap(mm, float(s.intercept(np.float64(mm)))),
+            "global_mean": AffineMap(0.0, float(s.m_y)),
+        }
+
+    def predictors(self, weights: np.ndarray) -> tuple[dict[str, AffineMap], np.ndarray]:
+        """Maps and the per-bin constant fitted on the weighted units."""
+        return self._maps(weights), self.moments.bin_means(weights)
+
+    # --- uncertainty --------------------------------------------------------------------------------------------
+
+    def _resampling_text(self) -> str:
+        if self.reader.by_utterance:
+            return f"{_DRAWS} bootstrap draws of whole utterances"
+        return f"{_DRAWS} draws of moving blocks of {_BLOCK_FRAMES} frames, within these utterances only"
+
+    def _draws(self) -> Summary:
+        """Bootstrap draws of the summary."""
+        rng = np.random.default_rng(self.seed)
+        if self.reader.by_utterance:
+            moments = _grouped(self.moments)
+            count = len(moments)
+            return moments.summary(rng.multinomial(count, np.full(count, 1.0 / count), size=_DRAWS))
+        blocks: list[UnitMoments] = []
+        for index in range(len(self.reader.pairs)):
+            p, y = self.reader.arrays(index)
+            last = max(p.shape[0] - _BLOCK_FRAMES, 0)
+            starts = sorted({*range(0, last + 1, _BLOCK_STEP), last})
+            blocks += [_mapped(unit_moments(p[a : a + _BLOCK_FRAMES], y[a : a + _BLOCK_FRAMES]), self.baseline) for a in starts]
+        count = max(1, round(self.reader.n_frames / _BLOCK_FRAMES))
+        return Moments(blocks).summary(rng.multinomial(count, np.full(len(blocks), 1.0 / len(blocks)), size=_DRAWS))
+
+    # --- dependence ---------------------------------------------------------------------------------------------
+
+    def _dependence(self) -> tuple[NullDistribution, StructureProbe, str | None, float]:
+        """Null distribution, lags, and the best repair of layout or pairing."""
+        indices = self.reader.probe_sample()
+        bins = self.moments.per_bin()
+        centred = []
+        for index in indices:
+            p, y = self.reader.arrays(index)
+            if p.shape[0]:
+                centred.append((self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"]))
+        probe = structure_probe(centred, bins["mean_p"])
+        candidates = {"reversing the order of the bins": probe.flipped, "reading the array as (M, T) instead of (T, M)": probe.reshaped}
+        if self.reader.by_utterance:
+            null, repaired, own = swap_null(centred, self.seed)
+            if abs(repaired) > abs(own):
+                candidates["pairing each prediction with another target of the same length"] = repaired
+        else:
+            null = time_shift_null(centred)
+        name = max(candidates, key=lambda key: abs(candidates[key]))
+        return null, probe, name, candidates[name]
+
+    def _per_bin(self, local: AffineMap) -> dict[str, np.ndarray]:
+        bins = self.moments.per_bin()
+        return {
+            "target_mean": bins["mean_y"],
+            "target_sd": bins["sd_y"],
+            "prediction_mean": bins["mean_p"],
+            "prediction_sd": bins["sd_p"],
+            "calibrated_mean": local(bins["mean_p"]),
+            "calibrated_sd": abs(local.slope) * bins["sd_p"],
+            "r": bins["r"],
+        }
+
+
+def _mapped(u: UnitMoments, m: AffineMap) -> UnitMoments:
+    """Moments of the prediction after an affine map."""
+    if m.slope == 1.0 and m.intercept == 0.0:
+        return u
+    return UnitMoments(u.n, m(u.mean_p), u.mean_y, u.pp * m.slope**2, u.yy, u.py * m.slope)
+
+
+def _grouped(moments: Moments) -> Moments:
+    """Neighbouring units merged, so that resampling many thousands of utterances stays cheap."""
+    if len(moments) <= _MAX_CLUSTERS:
+        return moments
+    out = Moments.__new__(Moments)
+    edges = np.linspace(0, len(moments), _MAX_CLUSTERS + 1).astype(int)[:-1]
+    out.n = np.add.reduceat(moments.n, edges)
+    out.sums = np.add.reduceat(moments.sums, edges, axis=0)
+    out.shift_p, out.shift_y = moments.shift_p, moments.shift_y
+    return out
+
+
+def _intervals(draws: Summary, sample_like: bool) -> dict[str, Interval]:
+    slope_ols, slope_mm = draws.slope_ols, draws.slope_mm
+    values = {
+        "r": draws.r,
+        "r_w": draws.r_w,
+        "s_w_ratio": draws.s_w_ratio,
+        "slope_ols": slope_ols,
+        "intercept_ols": draws.intercept(slope_ols),
+        "slope_moments": slope_mm,
+        "intercept_moments": draws.intercept(slope_mm),
+        "removable_share": draws.removable_share(sample_like=sample_like),
+    }
+    return {name: Interval(*(float(q) for q in np.quantile(v, (0.025, 0.975)))) for name, v in values.items()}
+
+
+def _magnitude(interval: Interval, value: float) -> Interval:
+    """The interval of the magnitude: mirrored where the estimate is negative, from 0 where it spans 0."""
+    low, high = (interval.low, interval.high) if value >= 0 else (-interval.high, -interval.low)
+    return Interval(max(low, 0.0), max(high, -low))
+
+
+def _summary_numbers(s: Summary, share: float, pass2: _SecondPass) -> dict[str, float]:
+    mse = float(s.mse)
+    bias, conditional = float((s.m_p - s.m_y) ** 2), float((s.s_p - s.r * s.s_y) ** 2)
+    return {
+        "target_mean": float(s.m_y),
+        "target_sd": float(s.s_y),
+        "target_min": pass2.low_y,
+        "target_max": pass2.high_y,
+        "prediction_mean": float(s.m_p),
+        "prediction_sd": float(s.s_p),
+        "prediction_min": pass2.low_p,
+        "prediction_max": pass2.high_p,
+        "r": float(s.r),
+        "r_squared": float(s.r**2),
+        "r_w": float(s.r_w),
+        "r_w_squared": float(s.r_w**2),
+        "s_w_ratio": float(s.s_w_ratio),
+        "removable_share": share,
+        "mse": mse,
+        "murphy_unconditional_bias": bias,
+        "murphy_conditional_bias": conditional,
+        "murphy_irreducible": float((1.0 - s.r**2) * s.s_y**2),
+    }
+
+
+class _SecondPass:
+    """Errors of every predictor, in sample and with the other folds' fits; histograms; the utterance table."""
+
+    def __init__(self, analysis: _Analysis, maps: dict[str, AffineMap]) -> None:
+        self.a = analysis
+        units = analysis.reader.units
+        self.absolute = {(name, sample): np.zeros(len(units)) for name in _PREDICTORS for sample in (False, True)}
+        self.squared = {key: np.zeros(len(units)) for key in self.absolute}
+        self.values = np.array([(u.stop - u.start) * analysis.reader.n_mels for u in units], dtype=np.float64)
+        everything = np.ones(len(units))
+        self.inside = analysis.predictors(everything)
+        self.outside = [analysis.predictors((analysis.fold_of != fold).astype(np.float64)) for fold in range(analysis.n_folds)]
+        s = analysis.summary
+        self.low_p = self.low_y = math.inf
+        self.high_p = self.high_y = -math.inf
+        self.map = maps["ols"]
+        self._edges = _edges(float(s.m_y), float(s.s_y))
+        self._edges_p = _edges(float(s.m_p), float(s.s_p))
+        self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated")}
+        self._joint = np.zeros((_DENSITY_BINS, _DENSITY_BINS))
+        self._joint_edges = (_edges(float(s.m_p), float(s.s_p), _DENSITY_BINS, 4.0), _edges(float(s.m_y), float(s.s_y), _DENSITY_BINS, 4.0))
+
+    def run(self) -> None:
+        """Read every utterance once more."""
+        reader = self.a.reader
+        rows: dict[int, list[int]] = {}
+        for row, unit in enumerate(reader.units):
+            rows.setdefault(unit.index, []).append(row)
+        for index, own in rows.items():
+            stored, y = reader.arrays(index)
+            p = self.a.baseline(stored.astype(np.float64))
+            self._look(p, y)
+            for row in own:
+                unit = reader.units[row]
+                self._score(row, p[unit.start : unit.stop], y[unit.start : unit.stop])
+
+    def _look(self, p: np.ndarray, y: np.ndarray) -> None:
+        self.low_p, self.high_p = min(self.low_p, float(p.min())), max(self.high_p, float(p.max()))
+        self.low_y, self.high_y = min(self.low_y, float(y.min())), max(self.high_y, float(y.max()))
+        flat_p, flat_y = p.ravel(), y.ravel()
+        self._counts["target"] += _count(flat_y, self._edges)
+        self._counts["prediction"] += _count(flat_p, self._edges_p)
+        self._counts["calibrated"] += _count(self.map(flat_p), self._edges)
+        keys_p, keys_y = _keys(flat_p, self._joint_edges[0]), _keys(flat_y, self._joint_edges[1])
+        good = (keys_p >= 0) & (keys_y >= 0)
+        self._joint += np.bincount(keys_p[good] * _DENSITY_BINS + keys_y[good], minlength=_DENSITY_BINS**2).reshape(_DENSITY_BINS, -1)
+
+    def _score(self, row: int, p: np.ndarray, y: np.ndarray) -> None:
+        for sample, (maps, bins) in ((True, self.inside), (False, self.outside[self.a.fold_of[row]])):
+            for name in _PREDICTORS:
+                error = (bins if name == "bin_mean" else maps[name](p)) - y
+                self.absolute[name, sample][row] = np.abs(error).sum()
+                self.squared[name, sample][row] = np.vdot(error, error)
+
+    def row(self, name: str, maps: dict[str, AffineMap]) -> Row:
+        """One line of the table."""
+        total = self.values.sum()
+        mae, mae_in = (float(self.absolute[name, sample].sum() / total) for sample in (False, True))
+        rmse, rmse_in = (float(np.sqrt(self.squared[name, sample].sum() / total)) for sample in (False, True))
+        if name == "bin_mean":
+            return Row(name, _TITLES[name], None, None, None, None, mae, rmse, mae_in, rmse_in)
+        raw = maps[name].after(self.a.baseline)
+        return Row(
+            name, _TITLES[name], raw.slope, raw.intercept, raw.slope / self.a.std, (raw.intercept - self.a.mean) / self.a.std, mae, rmse, mae_in, rmse_in
+        )  # fmt: skip
+
+    def utterances(self, method: str) -> list[Utterance]:
+        """The per-utterance table, in the order of the pairs."""
+        reader = self.a.reader
+        table: dict[int, list[int]] = {}
+        for row, unit in enumerate(reader.units):
+            table.setdefault(unit.index, []).append(row)
+        constant = min(("global_mean", "bin_mean"), key=lambda name: self.absolute[name, False].sum())
+        out = []
+        for index, rows in table.items():
+            n = self.values[rows].sum()
+            weights = np.zeros(len(reader.units))
+            weights[rows] = 1.0
+            before, after, const = (float(self.absolute[name, False][rows].sum() / n) for name in ("before", method, constant))
+            own = self.a.moments.summary(weights)
+            out.append(Utterance(reader.pairs.name(index), reader.pairs.speaker(index), reader.lengths[index], before, after, const, float(own.r_w)))
+        return out
+
+    def histograms(self) -> dict[str, np.ndarray]:
+        """Edges and densities (share a unit)."""
+        out: dict[str, np.ndarray] = {"edges": self._edges, "edges_prediction": self._edges_p}
+        for name, counts in self._counts.items():
+            edges = self._edges_p if name == "prediction" else self._edges
+            out[name] = counts / max(counts.sum(), 1.0) / (edges[1] - edges[0])
+        return out
+
+    def joint(self) -> dict[str, np.ndarray]:
+        """Joint counts ``[prediction, target]`` with their edges."""
+        return {"edges_prediction": self._joint_edges[0], "edges_target": self._joint_edges[1], "counts": self._joint}
+
+
+def _edges(mean: float, sd: float, bins: int = _HISTOGRAM_BINS, reach: float = 4.5) -> np.ndarray:
+    half = reach * sd if sd > 0 else 1e-3 * max(1.0, abs(mean))
+    return np.linspace(mean - half, mean + half, bins + 1)
+
+
+def _keys(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Bin of each value, -1 outside."""
+    keys = np.floor((values - edges[0]) / (edges[1] - edges[0]))
+    return np.where((keys >= 0) & (keys < edges.size - 1), keys, -1).astype(np.intp)
+
+
+def _count(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    keys = _keys(values, edges)
+    return np.bincount(keys[keys >= 0], minlength=edges.size - 1).astype(np.float64)
