@@ -4,11 +4,13 @@
 
     CalibError (1)
     ├── UsageError (2)        an option, a configuration, a name
-    ├── DataError (3)         data, parameter files, input and output
-    │   └── ParamsError       (a parameter file that inference must not use)
+    ├── DataError (3)         data, input and output
     ├── PluginError (4)       somebody's model or vocoder
     ├── RefusedError (5)      no signal to calibrate: nothing was written
     └── GateError (10)        --fail-on: the verdict is below the gate
+
+`calib.params` can be vendored and imports nothing of calib, so its ``ParamsError`` (3) is a class of its own with the
+same ``message``, ``hint`` and ``exit_code``, which is all that the handler looks at.
 
 Every message carries the offending value and, where one exists, the next step as ``hint``.
 """
@@ -18,13 +20,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from calib.params import ParamsError as _ParamsError
-
 __all__ = [
     "CalibError",
     "DataError",
     "GateError",
-    "ParamsError",
     "PluginError",
     "RefusedError",
     "UsageError",
@@ -68,11 +67,6 @@ class DataError(CalibError):
     exit_code = 3
 
 
-# The vendorable params module cannot import this one, so its error is its own class (a ValueError with the
-# same exit code); it is named here so that the whole tree can be caught from one place.
-ParamsError = _ParamsError
-
-
 class PluginError(CalibError):
     """A model or a vocoder that is not calib's own failed or broke its protocol (exit 4)."""
 
@@ -98,7 +92,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         >>> nearest("hifgan", ["hifigan", "tacotron2"])
         'did you mean hifigan? known: hifigan, tacotron2'
     """
-    names = sorted(known)
+    names = sorted(set(known))
     if not names:
         return None
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

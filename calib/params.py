@@ -188,6 +188,8 @@ class MelScaler:
             bin_scale, bin_offset = _vector(bins, "scale", path), _vector(bins, "offset", path)
             if bin_scale.shape != bin_offset.shape:
                 raise ParamsError(f"{path}: per_bin has {bin_scale.size} scales but {bin_offset.size} offsets")
+        if data.get("verdict") == "no-signal":
+            warnings.warn(f"{path}: written by force although calib found no signal; these parameters repair nothing", ParamsWarning, stacklevel=2)
         ids = {key: _text(data, key, path) for key in ("stats_id", "frontend_id", "model_id")}
         normalizer = stats if isinstance(stats, MelNormalizer) or stats is None else MelNormalizer.load(stats)
         if normalizer is not None:

@@ -27,7 +27,7 @@ from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
 from calib.diagnose.verdict import Evidence, Verdict, decide
 
-__all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "analyze"]
+__all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "analyze"]
 
 _MIN_UTTERANCES = 5  # below: blocks instead of utterances
 _FOLDS = 5
@@ -52,6 +52,10 @@ _TITLES = {
 }
 
 
+class UnusablePairError(Exception):
+    """Raised by `PairSet.arrays` for a pair that cannot be read or whose shapes do not fit; the text says why."""
+
+
 class PairSet(Protocol):
     """What `analyze` reads: targets and predictions, cropped to one length, in an order that does not change."""
 
@@ -64,7 +68,11 @@ class PairSet(Protocol):
         ...
 
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(prediction, target)``, float32 ``(T, M)`` both."""
+        """``(prediction, target)``, float32 ``(T, M)`` both.
+
+        Raises:
+            UnusablePairError: the pair cannot be used.
+        """
         ...
 
     def speaker(self, index: int) -> str | None:
@@ -269,6 +277,7 @@ def analyze(
     kind: str | None = None,
     autoregressive: bool | None = None,
     seed: int = 0,
+    allow_skipped: float = 1.0,
     notes: Sequence[str] = (),
 ) -> Diagnosis:
     """Judge predictions against targets.
@@ -282,17 +291,18 @@ def analyze(
         kind: ``mean``, ``sample`` or None, as the model declares.
         autoregressive: as the model declares.
         seed: of the bootstrap and the swaps.
+        allow_skipped: percent of pairs that may be unusable; more makes the data invalid.
         notes: what was noticed while reading, to be carried along.
     """
     notes = list(notes)
-    reader = _Reader(pairs, notes)
+    reader = _Reader(pairs, notes, allow_skipped)
     invalid, own = reader.first_pass()
     mean, std = stats or own
     if invalid or reader.n_frames < 3 * _FOLDS:
         verdict = decide(Evidence(reader.n_frames, invalid=tuple(invalid)))
         why = verdict.sentence
         return Diagnosis(
-            verdict, len(pairs), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, notes=notes,
+            verdict, len(reader.usable), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, notes=notes,
             skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
         )  # fmt: skip
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
@@ -305,11 +315,14 @@ class _Reader:
     Args:
         pairs: the pairs.
         notes: where notices go.
+        allow_skipped: percent of pairs that may be unusable.
     """
 
-    def __init__(self, pairs: PairSet, notes: list[str]) -> None:
+    def __init__(self, pairs: PairSet, notes: list[str], allow_skipped: float = 1.0) -> None:
         self.pairs = pairs
         self.notes = notes
+        self.allow_skipped = allow_skipped
+        self.usable: list[int] = []
         self.lengths: list[int] = []
         self.units: list[_Unit] = []
         self.moments: list[UnitMoments] = []
@@ -323,7 +336,7 @@ class _Reader:
     @property
     def by_utterance(self) -> bool:
         """Whether folds and intervals are made of whole utterances."""
-        return len(self.pairs) >= _MIN_UTTERANCES
+        return len(self.usable) >= _MIN_UTTERANCES
 
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Prediction and target of one utterance without padding."""
@@ -332,37 +345,47 @@ class _Reader:
         return p[:n], y[:n]
 
     def first_pass(self) -> tuple[list[str], tuple[float, float]]:
-        """Check every array and gather the moments of every unit.
+        """Check every array and gather the moments of every utterance.
 
         Returns:
             What makes the data invalid, and mean and sd of the targets.
         """
-        invalid: list[str] = []
+        broken: list[str] = []
+        bad: list[str] = []
         padded = 0
-        bad: dict[str, int] = {}
         for index in range(len(self.pairs)):
-            p, y = self.pairs.arrays(index)
-            self.n_mels = y.shape[1]
-            if p.shape != y.shape:
-                invalid.append(f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}")
-            for what, array in (("prediction", p), ("target", y)):
-                count = array.size - int(np.count_nonzero(np.isfinite(array)))
-                if count:
-                    bad[f"{self.pairs.name(index)}: {count} NaN or infinite values in the {what}"] = count
-            if invalid or bad:
-                self.lengths.append(0)
-                continue
-            n = _valid_frames(p, y)
-            padded += p.shape[0] - n
+            n, problem = 0, None
+            try:
+                p, y = self.pairs.arrays(index)
+            except UnusablePairError as error:
+                problem = str(error)
+            else:
+                self.n_mels = y.shape[1]
+                if p.shape != y.shape:
+                    problem = f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}"
+                elif found := [
+                    f"{self.pairs.name(index)}: {count} NaN or infinite values in the {what}"
+                    for what, array in (("prediction", p), ("target", y))
+                    if (count := array.size - int(np.count_nonzero(np.isfinite(array))))
+                ]:
+                    bad += found
+                else:
+                    n = _valid_frames(p, y)
+                    padded += p.shape[0] - n
             self.lengths.append(n)
-            for unit in self._units_of(index, n):
-                self.units.append(unit)
-                self.moments.append(unit_moments(p[unit.start : unit.stop], y[unit.start : unit.stop]))
-        if bad:
-            listing = list(bad)
-            invalid.append("; ".join(listing[:3]) + (f"; and {len(listing) - 3} more" if len(listing) > 3 else ""))
+            if problem is not None:
+                broken.append(problem)
+            elif n:
+                self.usable.append(index)
+                self.moments.append(unit_moments(p[:n], y[:n]))
+                self.units.append(_Unit(index, 0, n))
         if padded:
             self.notes.append(f"{padded} frames of padding (a constant tail of the target) were left out")
+        invalid = [_first(bad)] if bad else []
+        if broken and 100.0 * len(broken) > self.allow_skipped * len(self.pairs):
+            invalid.append(_first(broken))
+        elif broken:
+            self.notes.append(f"skipped {_first(broken)}")
         if invalid or not self.moments:
             return invalid, (0.0, 1.0)
         summary = Moments(self.moments).summary()
@@ -370,20 +393,26 @@ class _Reader:
         if std < 1e-9 * max(1.0, abs(mean)):
             zero = " (all-zero mels: look at the data loader)" if abs(mean) < 1e-12 else ""
             return [f"the target has no variance: every value is {mean:g}{zero}"], (mean, 1.0)
+        if len(self.usable) == 1:
+            self._split(self.usable[0])
         return [], (mean, std)
 
-    def _units_of(self, index: int, n: int) -> list[_Unit]:
-        if self.by_utterance or (len(self.pairs) > 1 and n < _FOLDS):
-            return [_Unit(index, 0, n)] if n else []
-        if len(self.pairs) > 1:
-            return [_Unit(index, 0, n)]
-        edges = np.linspace(0, n, _FOLDS + 1).astype(int)
-        return [_Unit(index, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    def _split(self, index: int) -> None:
+        """A single utterance is held out block by block."""
+        p, y = self.arrays(index)
+        edges = np.linspace(0, p.shape[0], _FOLDS + 1).astype(int)
+        self.units = [_Unit(index, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        self.moments = [unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
 
     def probe_sample(self) -> list[int]:
         """Indices of at most `_PROBED` utterances, evenly spread."""
-        count = len(self.pairs)
-        return sorted({round(i * (count - 1) / max(min(count, _PROBED) - 1, 1)) for i in range(min(count, _PROBED))})
+        count = len(self.usable)
+        chosen = {round(i * (count - 1) / max(min(count, _PROBED) - 1, 1)) for i in range(min(count, _PROBED))}
+        return [self.usable[i] for i in sorted(chosen)]
+
+
+def _first(lines: list[str], most: int = 3) -> str:
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
 
 
 def _valid_frames(p: np.ndarray, y: np.ndarray) -> int:
@@ -426,7 +455,7 @@ class _Analysis:
         return np.arange(len(units)) % _FOLDS
 
     def _folds_text(self) -> str:
-        count = len(self.reader.pairs)
+        count = len(self.reader.usable)
         if count == 1:
             return f"one utterance: {self.n_folds} contiguous blocks, each scored with the fit on the others"
         if not self.reader.by_utterance:
@@ -474,7 +503,7 @@ class _Analysis:
         local = AffineMap(1.0, 0.0) if method == "identity" else maps[method]
         d = Diagnosis(
             verdict=verdict,
-            n_utterances=len(reader.pairs),
+            n_utterances=len(reader.usable),
             n_frames=reader.n_frames,
             n_mels=reader.n_mels,
             mel_mean=self.mean,
@@ -499,7 +528,7 @@ class _Analysis:
             notes=self.reader.notes,
         )
         if not reader.by_utterance:
-            d.skipped["interval over utterances"] = f"{len(reader.pairs)} utterance(s): intervals hold within these utterances only ({d.resampling})"
+            d.skipped["interval over utterances"] = f"{len(reader.usable)} utterance(s): intervals hold within these utterances only ({d.resampling})"
         return d
 
     # --- fits ---------------------------------------------------------------------------------------------------
@@ -537,7 +566,7 @@ class _Analysis:
             count = len(moments)
             return moments.summary(rng.multinomial(count, np.full(count, 1.0 / count), size=_DRAWS))
         blocks: list[UnitMoments] = []
-        for index in range(len(self.reader.pairs)):
+        for index in self.reader.usable:
             p, y = self.reader.arrays(index)
             last = max(p.shape[0] - _BLOCK_FRAMES, 0)
             starts = sorted({*range(0, last + 1, _BLOCK_STEP), last})
@@ -554,8 +583,7 @@ class _Analysis:
         centred = []
         for index in indices:
             p, y = self.reader.arrays(index)
-            if p.shape[0]:
-                centred.append((self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"]))
+            centred.append((self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"]))
         probe = structure_probe(centred, bins["mean_p"])
         candidates = {"reversing the order of the bins": probe.flipped, "reading the array as (M, T) instead of (T, M)": probe.reshaped}
         if self.reader.by_utterance:

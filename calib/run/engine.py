@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from calib.errors import DataError, ParamsError
+from calib.errors import DataError
 
 __all__ = ["Outcome", "Skipped", "map_corpus", "resolve_jobs"]
 
@@ -134,7 +134,7 @@ def map_corpus(function: Callable[[Item], Value], items: Iterable[Item], *, jobs
 def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
     try:
         return Outcome(item, function(item))
-    except (DataError, ParamsError) as error:
+    except DataError as error:
         return Outcome(item, None, error.message)
 
 

@@ -1,0 +1,141 @@
+"""The command line: a table of commands, each imported when it is called, and the one error handler."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from calib import __version__
+from calib.console import terminal
+
+__all__ = ["COMMANDS", "main"]
+
+# name -> (module, one line). `calib --help` shows this table and imports none of the modules.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "stats": ("calib.commands.stats", "Mel statistics of a dataset -> mel_normalization_stats.json"),
+    "teacher-force": ("calib.commands.teacher_force", "Run a model over a held-out set with the true mels as decoder input -> PAIRS"),
+    "pair": ("calib.commands.pair", "PAIRS from what any other program wrote, without copying"),
+    "fit-scaler": ("calib.commands.fit_scaler", "Scale and offset by linear regression, or a refusal -> mel_scaling_params.json"),
+    "diagnose": ("calib.commands.diagnose", "The verdict: what is wrong and what to do next"),
+    "report": ("calib.commands.report", "The verdict as one HTML page and its JSON twin"),
+    "synth": ("calib.commands.synth", "Text -> mel -> calibrated mel -> vocoder -> WAV"),
+    "run": ("calib.commands.run", "The whole pipeline from one YAML file"),
+    "demo": ("calib.commands.demo", "The whole pipeline on an embedded corpus and model, three cases side by side"),
+    "frontends": ("calib.commands.frontends", "The mel front ends that calib knows: list, show, diff"),
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Imports a command's module when it is called; help needs only the table."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Enough of a command to be listed; `resolve_command` is what calls one."""
+        return _stub(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            return args[0], _load(args[0]), args[1:]
+        return super().resolve_command(ctx, args)
+
+
+def _stub(name: str) -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command(name=name, help=COMMANDS[name][1])(lambda: None)
+    return typer.main.get_command(app)
+
+
+def _load(name: str) -> Any:
+    module = importlib.import_module(COMMANDS[name][0])
+    command = typer.main.get_command(module.app)
+    command.name = name
+    return command
+
+
+# Off a terminal nothing is wrapped or truncated.
+_WIDTH: dict[str, Any] = {} if sys.stdout.isatty() else {"terminal_width": 1000, "max_content_width": 1000}
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], **_WIDTH},
+    rich_markup_mode=None,
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"calib {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help="calib tells why a text-to-speech model sounds like noise, repairs it when a calibration can, and refuses, with the cause, when it cannot.")
+def _root(version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version.")) -> None:
+    del version
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, turned into an exception so that temporary files are removed on the way out."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise _TerminatedError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run a command, and turn every outcome into its exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run(args))
+
+
+def _run(args: list[str]) -> int:
+    verbose = "-v" in args or "--verbose" in args
+    try:
+        code = typer.main.get_command(app)(args=args, prog_name="calib", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.warning("interrupted; nothing half-written was left behind")
+        return 130
+    except _TerminatedError:
+        terminal.warning("terminated; nothing half-written was left behind")
+        return 143
+    except BrokenPipeError:
+        # The reader of our output went away (| head): no error of ours, and nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if hasattr(error, "message") and hasattr(error, "hint"):  # CalibError, and ParamsError of the vendorable module
+            return _fail(error, verbose)
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's usage errors
+            error.show()
+            return int(error.exit_code)
+        terminal._write(sys.stderr, f"error: this is a bug in calib: {type(error).__name__}: {error}", "bold red")  # noqa: SLF001
+        if verbose:
+            raise
+        terminal._write(sys.stderr, "  run again with -v for the traceback, and report it", None)  # noqa: SLF001
+        return 1
+
+
+def _fail(error: Any, verbose: bool) -> int:
+    terminal._write(sys.stderr, f"error: {error.message}", "bold red")  # noqa: SLF001
+    if error.hint:
+        terminal._write(sys.stderr, f"  {error.hint}", None)  # noqa: SLF001
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    return int(error.exit_code)

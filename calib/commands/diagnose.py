@@ -1,0 +1,42 @@
+"""``calib diagnose``: the verdict, and what to do next. Writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calib.commands import options as o
+from calib.commands.judge import JudgeConfig, judge, render
+from calib.console import terminal
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(help="What is wrong with these predictions, how sure that is, and what to do next. Exits 0 on any verdict unless --fail-on.")
+def diagnose(
+    pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions.", show_default=False)],
+    stats: o.StatsFile = None,
+    frontend: o.OptionalFrontEnd = None,
+    layout: o.Layout = None,
+    output_space: Annotated[str | None, typer.Option("--output-space", help="What the predictions are: raw or normalized; default: what the pairs say, else raw.", show_default=False)] = None,
+    limit: o.Limit = None,
+    allow_skipped: o.AllowSkipped = 1.0,
+    seed: o.Seed = 0,
+    force: o.Force = False,
+    fail_on: o.FailOn = "never",
+    json_: o.Json = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Judge and print."""
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_)
+    judgement = judge(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed))
+    lines = render(judgement)
+    terminal.result(lines[0], "bold")
+    for line in lines[1:]:
+        terminal.result(line)
+    o.emit_json(json_, judgement.diagnosis.to_json(), force=force)
+    verdict = judgement.diagnosis.verdict
+    o.gate(fail_on, verdict.status, verdict.headline)

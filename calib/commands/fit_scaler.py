@@ -1,0 +1,129 @@
+"""``calib fit-scaler``: scale and offset by linear regression, scored out of sample, or a refusal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calib.commands import options as o
+from calib.commands.judge import JudgeConfig, Judgement, judge, params_file, render
+from calib.commands.stats import DEFAULT_NAME as STATS_NAME
+from calib.console import terminal
+from calib.data.files import ensure_writable, write_json
+from calib.errors import DataError, RefusedError
+
+__all__ = ["FitConfig", "FitResult", "run"]
+
+DEFAULT_NAME = "mel_scaling_params.json"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What ``calib fit-scaler`` needs.
+
+    Args:
+        judge: how the pairs are judged.
+        output: the parameter file.
+        overwrite: replace existing files.
+        override: write although the verdict refuses (with ``"verdict": "no-signal"`` inside).
+    """
+
+    judge: JudgeConfig
+    output: Path = Path(DEFAULT_NAME)
+    overwrite: bool = False
+    override: bool = False
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The judgement, and what was written: None where the fit was refused."""
+
+    judgement: Judgement
+    params: Path | None
+    stats: Path | None
+
+
+def run(config: FitConfig) -> FitResult:
+    """Judge the pairs and write the parameters, or write nothing; `refuse` raises what the exit code needs.
+
+    Raises:
+        UsageError: an output exists.
+        DataError: PAIRS cannot be opened.
+    """
+    started = time.time()
+    ensure_writable(config.output, force=config.overwrite)
+    stats_path = config.output.parent / STATS_NAME
+    if config.judge.stats is None:
+        ensure_writable(stats_path, force=config.overwrite)
+    judgement = judge(config.judge)
+    verdict = judgement.diagnosis.verdict
+    if not judgement.diagnosis.rows or not (verdict.writes or config.override):
+        return FitResult(judgement, None, None)
+    written: Path | None = None
+    if not judgement.stats_given and judgement.stats is not None:
+        write_json(stats_path, judgement.stats, force=config.overwrite)
+        written = stats_path
+    write_json(config.output, params_file(judgement, forced=not verdict.writes), force=config.overwrite)
+    o.run_facts(config.output, started, pairs=str(config.judge.pairs))
+    return FitResult(judgement, config.output, written)
+
+
+def refuse(judgement: Judgement) -> None:
+    """Raise the error of a refused verdict.
+
+    Raises:
+        DataError: the data is invalid (exit 3).
+        RefusedError: there is no signal (exit 5).
+    """
+    verdict = judgement.diagnosis.verdict
+    if verdict.state == "invalid":
+        raise DataError(f"{verdict.headline}: {verdict.sentence}", hint="nothing was written")
+    if not verdict.writes:
+        raise RefusedError(verdict.refusal or verdict.headline)
+
+
+@app.command(
+    name="fit-scaler",
+    help="Scale and offset by linear regression of target on prediction, scored on unseen utterances and beside constants. "
+    "Writes nothing, and exits 5, when a constant would do as well.",
+)
+def fit_scaler(
+    pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions (pairs.jsonl, target.npy + pred.npy, targets/ + predictions/).", show_default=False)],
+    output: o.Output = None,
+    stats: o.StatsFile = None,
+    frontend: o.OptionalFrontEnd = None,
+    layout: o.Layout = None,
+    output_space: Annotated[str | None, typer.Option("--output-space", help="What the predictions are: raw or normalized; default: what the pairs say, else raw.", show_default=False)] = None,
+    limit: o.Limit = None,
+    allow_skipped: o.AllowSkipped = 1.0,
+    seed: o.Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help='Overwrite existing output, and write even without signal (with "verdict": "no-signal" inside).')] = False,
+    fail_on: o.FailOn = "never",
+    json_: o.Json = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Thin shell of `run`."""
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_)
+    path = output or Path(DEFAULT_NAME)
+    result = run(FitConfig(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed), path, overwrite=force, override=force))
+    lines = render(result.judgement)
+    terminal.result(lines[0], "bold")
+    for line in lines[1:]:
+        terminal.result(line)
+    o.emit_json(json_, result.judgement.diagnosis.to_json(), force=force)
+    if result.params is None:
+        refuse(result.judgement)
+    verdict = result.judgement.diagnosis.verdict
+    if result.stats is not None:
+        terminal.notice(f"no --stats was given: the statistics are those of the pairs' own targets, written to {result.stats}")
+    terminal.result(f"written: {result.params}")
+    if not verdict.writes:
+        terminal.warning(f'{result.params} was written by force, with "verdict": "no-signal" inside: {verdict.refusal}')
+    o.gate(fail_on, verdict.status, verdict.headline)

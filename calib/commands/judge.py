@@ -1,0 +1,308 @@
+"""What ``fit-scaler``, ``diagnose`` and ``report`` share: PAIRS and statistics to a Diagnosis, and a Diagnosis as text.
+
+Data flow::
+
+    PAIRS --_OpenedPairs--> analyze --> Judgement(diagnosis, pairs, stats) --render--> lines
+                                                                          --params_file--> mel_scaling_params.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calib import __version__
+from calib.console import table, terminal
+from calib.data.pairs import Pair, Pairs, open_pairs
+from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
+from calib.errors import DataError, UsageError
+from calib.mel.exact import MultisetDigest
+from calib.mel.frontend import FrontEnd
+from calib.mel.statistics import DatasetStatistics, measure, stats_file
+from calib.params import SCALING_SCHEMA, MelNormalizer
+
+__all__ = ["JudgeConfig", "Judgement", "check_identity", "judge", "params_file", "render"]
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """How pairs are judged; see the options of ``calib fit-scaler``."""
+
+    pairs: Path
+    stats: Path | None = None
+    frontend: str | None = None
+    layout: str | None = None
+    output_space: str | None = None
+    limit: int | None = None
+    allow_skipped: float = 1.0
+    seed: int = 0
+
+
+@dataclass
+class Judgement:
+    """A diagnosis with what it was made from.
+
+    Args:
+        diagnosis: the result.
+        pairs: the opened pairs.
+        frontend: of the targets, or None when unknown.
+        stats: content of a statistics file: the one given, or that of the pairs' own targets.
+        stats_given: whether it was given.
+        header: of the pairs: ids, front end, output space, kind.
+        provenance: what can change the result.
+    """
+
+    diagnosis: Diagnosis
+    pairs: Pairs
+    frontend: FrontEnd | None
+    stats: dict[str, Any] | None
+    stats_given: bool
+    header: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """The unit of a mel value, for people."""
+        return self.frontend.unit if self.frontend else "mel unit"
+
+
+class OpenedPairs:
+    """`Pairs` as `analyze` reads them; remembers what was noticed and identifies the content.
+
+    Args:
+        pairs: the opened pairs.
+    """
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.notices: dict[str, None] = {}
+        self._digest = MultisetDigest()
+        self._seen: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        """Identity of a pair."""
+        return self.pairs.entries[index].id
+
+    def speaker(self, index: int) -> str | None:
+        """Its speaker."""
+        return self.pairs.entries[index].speaker
+
+    def load(self, index: int) -> Pair:
+        """Read one pair.
+
+        Raises:
+            UnusablePairError: it cannot be read, or its shapes do not fit.
+        """
+        try:
+            pair = self.pairs.load(self.pairs.entries[index])
+        except DataError as error:
+            raise UnusablePairError(error.message) from error
+        self.notices.update(dict.fromkeys(pair.notices))
+        if index not in self._seen:
+            self._seen.add(index)
+            self._digest.add(np.asarray(pair.pred.shape).tobytes() + pair.pred.tobytes() + pair.target.tobytes())
+        return pair
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Prediction and target of one pair."""
+        pair = self.load(index)
+        return pair.pred, pair.target
+
+    def digest(self) -> str:
+        """Identity of all pairs read, independent of names and order."""
+        return self._digest.hexdigest()
+
+
+def judge(config: JudgeConfig) -> Judgement:
+    """Open PAIRS and statistics, check that they belong together, and analyze.
+
+    Raises:
+        DataError: PAIRS cannot be opened.
+        UsageError: layout or front end cannot be told, or a front end that contradicts the pairs.
+        ParamsError: the statistics cannot be used.
+    """
+    from threadpoolctl import threadpool_limits
+
+    frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
+    pairs = open_pairs(config.pairs, layout=config.layout, frontend=frontend, limit=config.limit)
+    terminal.notice(pairs.describe())
+    header = pairs.header
+    declared = header.get("frontend")
+    stored = FrontEnd.load(declared) if declared else None
+    if frontend is not None and stored is not None:
+        check_identity("frontend_id", frontend.id, stored.id, "--frontend", "the pairs", frontend.differences(stored))
+    frontend = frontend or stored
+    normalizer = None if config.stats is None else MelNormalizer.load(config.stats)
+    if normalizer is not None:
+        _check_stats(normalizer, frontend, header, config.stats)
+    space = config.output_space or header.get("output_space") or "raw"
+    if space not in {"raw", "normalized"}:
+        raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
+    opened = OpenedPairs(pairs)
+    notes = [f"{len(pairs.orphans)} files without a partner were left out: {', '.join(str(o.id) for o in pairs.orphans[:3])}"] if pairs.orphans else []
+    with threadpool_limits(1):  # the arrays are small: a second library thread only spins
+        diagnosis = analyze(
+            opened,
+            stats=None if normalizer is None else (normalizer.mel_mean, normalizer.mel_std),
+            stats_origin=str(config.stats.name) if config.stats else "the pairs' own targets",
+            output_space=space,
+            kind=header.get("model_kind"),
+            autoregressive=header.get("autoregressive"),
+            seed=config.seed,
+            allow_skipped=config.allow_skipped,
+            notes=notes,
+        )
+    diagnosis.notes[:0] = list(opened.notices)[:10]
+    provenance = {
+        "version": __version__,
+        "options": {"seed": config.seed, "limit": config.limit, "output_space": space, "layout": [pairs.layout_pred, pairs.layout_target], "allow_skipped": config.allow_skipped},
+        "source_digest": opened.digest(),
+    }
+    stats = normalizer.extra if normalizer is not None else _own_stats(opened, diagnosis, frontend, provenance)
+    return Judgement(diagnosis, pairs, frontend, stats, normalizer is not None, header, provenance)
+
+
+def check_identity(what: str, mine: str | None, theirs: str | None, my_name: str, their_name: str, fields: dict[str, tuple[Any, Any]] | None = None) -> None:
+    """Two known identities that differ are an error that lists the differing fields; an unknown one is a warning.
+
+    Raises:
+        DataError: they differ.
+    """
+    if mine is None or theirs is None:
+        unknown = my_name if mine is None else their_name
+        terminal.warning(f"{what} of {unknown} is unknown: nothing shows that {my_name} and {their_name} belong together")
+        return
+    if mine != theirs:
+        listing = "; ".join(f"{key}: {a} here, {b} there" for key, (a, b) in (fields or {}).items())
+        raise DataError(f"{what} of {my_name} is {mine}, of {their_name} {theirs}{': ' + listing if listing else ''}", hint="use files that were made for each other")
+
+
+def _check_stats(normalizer: MelNormalizer, frontend: FrontEnd | None, header: dict[str, Any], path: Path | None) -> None:
+    fields = normalizer.extra.get("frontend")
+    other = FrontEnd.from_fields(fields) if isinstance(fields, dict) else None
+    mine = normalizer.frontend_id
+    theirs = frontend.id if frontend else header.get("frontend_id")
+    check_identity("frontend_id", mine, theirs, str(path), "the pairs", other.differences(frontend) if other and frontend else None)
+    if header.get("stats_id") and normalizer.stats_id:
+        check_identity("stats_id", normalizer.stats_id, header["stats_id"], str(path), "the pairs")
+
+
+def _own_stats(opened: OpenedPairs, diagnosis: Diagnosis, frontend: FrontEnd | None, provenance: dict[str, Any]) -> dict[str, Any] | None:
+    """Statistics of the pairs' own targets, as a whole file; None when the data is invalid."""
+    if diagnosis.verdict.state == "invalid":
+        return None
+    floor = None if frontend is None else frontend.floor
+    dataset: DatasetStatistics | None = None
+    lengths = {row.name: row.n_frames for row in diagnosis.utterances}
+    for index in range(len(opened)):
+        if diagnosis.utterances and opened.name(index) not in lengths:
+            continue  # unusable, and noted as such
+        try:
+            _, target = opened.arrays(index)
+        except UnusablePairError:
+            continue
+        target = target[: lengths.get(opened.name(index), target.shape[0])]
+        dataset = dataset or DatasetStatistics(target.shape[1])
+        seconds = target.shape[0] * frontend.hop_length / frontend.sample_rate if frontend else 0.0
+        dataset.add(measure(target, floor=floor, seconds=seconds, speaker=opened.speaker(index)))
+    if dataset is None:
+        return None
+    content = stats_file(dataset.result(floor=floor), frontend, {**provenance, "source": "targets of the pairs", "skipped": {}})
+    # The same numbers to the last bit as in the file that will stand beside the parameters.
+    diagnosis.mel_mean, diagnosis.mel_std = content["mel_mean"], content["mel_std"]
+    return content
+
+
+def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]:
+    """The content of ``mel_scaling_params.json``.
+
+    Args:
+        judgement: of pairs that can be computed on.
+        forced: written although the verdict refuses; says ``no-signal``.
+    """
+    d, stats = judgement.diagnosis, judgement.stats or {}
+    after, before = d.after, d.row("before")
+    names = ("r", "r_squared", "r_w", "r_w_squared", "s_w_ratio", "removable_share")
+    return {
+        "schema": SCALING_SCHEMA,
+        "scale_factor": d.scale_factor,
+        "offset": d.offset,
+        "per_bin": None,
+        "method": d.method,
+        "verdict": "no-signal" if forced else d.verdict.state,
+        "raw_map": asdict(d.calibration),
+        "fit": {
+            **{name: d.summary[name] for name in names},
+            "out_of_sample": {
+                "folds": d.folds,
+                "mae_before": before.mae,
+                "mae_after": after.mae,
+                "rmse_before": before.rmse,
+                "rmse_after": after.rmse,
+                "constants": {name: {"mae": d.row(name).mae, "rmse": d.row(name).rmse} for name in ("global_mean", "bin_mean")},
+            },
+            "in_sample": {"mae_before": before.mae_in_sample, "mae_after": after.mae_in_sample, "rmse_before": before.rmse_in_sample, "rmse_after": after.rmse_in_sample},
+            "intervals_95": {name: [i.low, i.high] for name, i in d.intervals.items()},
+            "resampling": d.resampling,
+            "n_utterances": d.n_utterances,
+            "n_frames": d.n_frames,
+        },
+        "state": d.verdict.state,
+        "stats_id": stats.get("stats_id"),
+        "frontend_id": judgement.frontend.id if judgement.frontend else judgement.header.get("frontend_id") or stats.get("frontend_id"),
+        "model_id": judgement.header.get("model_id"),
+        "provenance": judgement.provenance,
+    }
+
+
+def render(judgement: Judgement, *, why: bool = True) -> list[str]:
+    """A Diagnosis for a tired person: verdict, table, why, what to do next."""
+    d, unit = judgement.diagnosis, judgement.unit
+    v = d.verdict
+    lines = [v.headline, v.sentence + "."]
+    if v.refusal:
+        lines.append(v.refusal + ".")
+    lines += [f"warning: {text}." for text in v.warnings]
+    lines.append("")
+    if d.rows:
+        lines += _figures(d, unit)
+    lines += [f"note: {note}" for note in d.notes]
+    lines += [f"skipped: {what}: {reason}" for what, reason in d.skipped.items()]
+    if why and v.checks:
+        lines += ["", "why (first rule that holds decides):", *(f"  {check.text()}" for check in v.checks)]
+    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(v.next_steps, 1))]
+    return lines
+
+
+def _figures(d: Diagnosis, unit: str) -> list[str]:
+    s = d.summary
+    single = d.n_utterances == 1
+    sample = "in sample: fitted and scored on this one utterance" if single else "in sample"
+    out = [
+        f"{d.n_utterances} utterance{'s' * (d.n_utterances != 1)}, {d.n_frames} frames, {d.n_mels} bins; target mean {s['target_mean']:.4f}, sd {s['target_sd']:.4f}; "
+        f"prediction mean {s['prediction_mean']:.4f}, sd {s['prediction_sd']:.4f} ({unit})",
+        f"r {s['r']:.4f}, R² {s['r_squared']:.5f}; within bin r {s['r_w']:.4f}, sd ratio {s['s_w_ratio']:.4f}; removable share of the squared error {s['removable_share']:.1%}",
+        "",
+    ]
+    rows = []
+    for row in d.rows:
+        written = d.verdict.writes and row.name == d.after.name
+        numbers = [f"{x:.4f}" for x in ((row.mae_in_sample, row.rmse_in_sample, row.mae, row.rmse) if single else (row.mae, row.rmse, row.mae_in_sample, row.rmse_in_sample))]
+        affine = ["", ""] if row.scale_factor is None or row.offset is None else [f"{row.scale_factor:.5g}", f"{row.offset:.5g}"]
+        rows.append([row.title + (" (written)" if written else ""), *numbers, *affine])
+    outside = "unseen blocks" if single else "unseen"
+    first, second = ("in sample", outside) if single else (outside, "in sample")
+    out += table(["predictor", f"MAE {first}", f"RMSE {first}", f"MAE {second}", f"RMSE {second}", "scale_factor", "offset"], rows)
+    out += [
+        "",
+        f"unseen: {d.folds}. {sample}." if not single else f"{sample}. {outside}: {d.folds}.",
+        f"scale_factor and offset are in the space normalised with mean {d.mel_mean:.4f}, sd {d.mel_std:.4f} ({d.stats_origin}); MAE and RMSE in {unit}.",
+        f"95 % intervals ({d.resampling}): " + ", ".join(f"{label} {d.intervals[name].low:.4g} to {d.intervals[name].high:.4g}" for name, label in (("r_w", "r within bin"), ("slope_ols", "slope"), ("intercept_ols", "intercept"))),
+    ]
+    return out
