@@ -15,6 +15,7 @@ from calib.commands import options as o
 from calib.console import duration, table, terminal
 from calib.data.files import ensure_writable, write_json
 from calib.data.sources import open_source
+from calib.demo import embedded
 from calib.mel.corpus import Measure, reader_for
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import DatasetStatistics, stats_file
@@ -32,7 +33,7 @@ class StatsConfig:
     """What ``calib stats`` needs; see its options."""
 
     source: str
-    frontend: str | None
+    frontend: FrontEnd | str | None
     output: Path = Path(DEFAULT_NAME)
     columns: str | None = None
     audio_root: Path | None = None
@@ -55,7 +56,7 @@ def run(config: StatsConfig) -> dict[str, Any]:
     started = time.time()
     ensure_writable(config.output, force=config.force)
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
-    source = open_source(config.source, columns=config.columns, audio_root=config.audio_root, split=config.split, limit=config.limit)
+    source = open_source(embedded(config.source), columns=config.columns, audio_root=config.audio_root, split=config.split, limit=config.limit)
     terminal.notice(source.describe())
     device = _device(config.device)
     reader = reader_for(source, frontend, layout=config.layout, device=device)

@@ -33,8 +33,9 @@ from calib.mel.filterbank import mel_filterbank
 
 __all__ = ["CatalogueEntry", "FrontEnd", "catalogue"]
 
-# Frames a block: the intermediates of one block (frames, spectrum, magnitudes: 3 MB at n_fft 1024) stay in the cache.
-_BLOCK = 256
+# Frames a block. The float64 intermediates of 64 frames at n_fft 1024 are 0.5 MB each: they stay in the cache, and the
+# allocator reuses them; from 96 frames on it maps fresh pages for every block (4.8 against 13.5 us a frame, measured).
+_BLOCK = 64
 
 _CHOICES: dict[str, tuple[object, ...]] = {
     "window": ("hann", "hamming", "rectangular"),

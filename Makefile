@@ -1,0 +1,39 @@
+# Every target makes the environment it needs; nothing but python3 (3.10 or newer) must be on the machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint type bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## Make the virtual environment with the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(STAMP) ## Run the whole line on the embedded corpus and model: reports/demo/index.html
+	$(BIN)/calib demo --output reports/demo --force
+
+test: $(STAMP) ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(STAMP) ## Check types, strictly
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Run the benchmarks; results land beside them
+	$(BIN)/python benchmarks/front_end.py
+
+clean: ## Remove the environment, caches and reports
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find reports -mindepth 1 ! -name README.md -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,117 @@
+"""Models and vocoders as the commands use them: loaded, identified, with their front ends resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calib.errors import PluginError, UsageError
+from calib.mel.frontend import FrontEnd
+from calib.models.loading import call_plugin, load_model, load_vocoder, resolve_device
+from calib.models.protocol import AcousticModel, Vocoder
+
+__all__ = ["LoadedModel", "LoadedVocoder", "ModelConfig", "VocoderConfig", "open_model", "open_vocoder"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model: the options ``--model``, ``--checkpoint``, ``--model-option``, ``--device``."""
+
+    spec: str = "reference"
+    checkpoint: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class VocoderConfig:
+    """Which vocoder: the options ``--vocoder``, ``--vocoder-checkpoint``, ``--device``."""
+
+    spec: str = "griffin-lim"
+    checkpoint: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, its front end and its identity (None when it has no weights that calib can see)."""
+
+    model: AcousticModel
+    spec: str
+    frontend: FrontEnd
+    model_id: str | None
+
+
+@dataclass(frozen=True)
+class LoadedVocoder:
+    """A vocoder and its front end."""
+
+    vocoder: Vocoder
+    spec: str
+    frontend: FrontEnd
+
+
+def open_model(config: ModelConfig, *, frontend: str | None = None) -> LoadedModel:
+    """Load a model.
+
+    Args:
+        config: which.
+        frontend: what the user says its front end is; must agree with what the model says.
+
+    Raises:
+        UsageError: no such model, option or front end; a front end that contradicts the model's.
+        PluginError: the plug-in failed.
+    """
+    device = resolve_device(config.device)
+    model = load_model(config.spec, config.checkpoint, device, config.options)
+    own = _frontend(config.spec, model.frontend)
+    if frontend is not None and (given := FrontEnd.load(frontend)) != own:
+        listing = "; ".join(f"{key}: {a} given, {b} the model's" for key, (a, b) in given.differences(own).items())
+        raise UsageError(f"--frontend {frontend} is not the front end of {config.spec}: {listing}", hint="leave --frontend out: the model knows its own")
+    return LoadedModel(model, config.spec, own, _model_id(model, config.checkpoint))
+
+
+def open_vocoder(config: VocoderConfig, frontend: FrontEnd) -> LoadedVocoder:
+    """Load a vocoder and check that it takes the mels it will get.
+
+    Args:
+        config: which.
+        frontend: of the mels; Griffin-Lim is made for it, any other vocoder has its own and must agree.
+
+    Raises:
+        UsageError: no such vocoder, or its front end differs (the fields are listed).
+        PluginError: the plug-in failed.
+    """
+    options = dict(config.options)
+    if config.spec == "griffin-lim":
+        options.setdefault("frontend", frontend)
+    vocoder = load_vocoder(config.spec, config.checkpoint, resolve_device(config.device), options)
+    own = _frontend(config.spec, vocoder.frontend)
+    if own != frontend:
+        listing = "; ".join(f"{key}: {a} in the mel, {b} in the vocoder" for key, (a, b) in frontend.differences(own).items())
+        raise UsageError(f"the vocoder {config.spec} expects other mels: {listing}", hint="use a vocoder trained on the model's front end")
+    return LoadedVocoder(vocoder, config.spec, own)
+
+
+def _frontend(spec: str, declared: Any) -> FrontEnd:
+    try:
+        return FrontEnd.load(declared)
+    except UsageError as error:
+        raise PluginError(f"plug-in {spec} declares a front end that cannot be used: {error.message}", hint=error.hint) from error
+
+
+def _model_id(model: AcousticModel, checkpoint: str | None) -> str | None:
+    """Identity of the weights: of the checkpoint file where there is one, else of the module's tensors."""
+    from calib.models.checkpoints import model_id, read_checkpoint
+
+    path = getattr(model, "checkpoint_file", checkpoint)
+    if path is not None and Path(path).is_file():
+        tensors = read_checkpoint(path).weights
+        return model_id(tensors) if tensors else None
+    module = getattr(model, "module", None)
+    if module is not None and hasattr(module, "state_dict"):
+        return model_id(call_plugin("state_dict", module.state_dict))
+    return None
