@@ -1,0 +1,391 @@
+"""The report page: self-contained, harmless, the same bytes each time, and honest about what is not there."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pages
+import pytest
+
+import calib.report
+from calib.errors import UsageError
+from calib.report import IndexEntry, build_index, build_report
+from calib.report.wording import clipped, commands, direction, finite, number, visible
+
+FOLDER = Path(calib.report.__file__).parent
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, visible text, and whether the tags nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.broken: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.broken.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in {"style", "script"}:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(params=["fixable", "healthy", "collapsed", "invalid", "insufficient"])
+def any_html(request: pytest.FixtureRequest) -> str:
+    return pages.report(request.param).html
+
+
+def test_policy_forbids_the_network_and_hashes_style_and_script(any_html: str) -> None:
+    page = Page(any_html)
+    policy = next(tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", any_html, re.DOTALL)
+        assert base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() in policy
+
+
+def test_no_external_address_and_no_inline_style_or_handler(any_html: str) -> None:
+    assert "http://" not in any_html
+    assert "https://" not in any_html
+    page = Page(any_html)
+    assert page.broken == []
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert "style" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes[name])
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), "ids are unique over all figures"
+    for used in re.findall(r"url\(#([^)]+)\)", any_html):
+        assert used in ids
+
+
+def test_same_input_gives_the_same_bytes() -> None:
+    first, second = (build_report(pages.report_input("fixable")) for _ in range(2))
+    assert first.html == second.html
+    assert first.twin_text() == second.twin_text()
+
+
+def test_the_page_does_not_depend_on_the_users_matplotlib_settings() -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"axes.facecolor": "red", "font.size": 30, "svg.fonttype": "path"}):
+        assert build_report(pages.report_input("fixable")).html == pages.report("fixable").html
+
+
+def test_sizes() -> None:
+    for file in ("style.css", "script.js"):
+        size = (FOLDER / file).stat().st_size
+        assert size <= 8192, (file, size)
+    html = pages.report("fixable").html
+    silent = re.sub(r"data:audio/flac;base64,[^\"]+", "", html)
+    assert len(silent.encode()) <= 1_500_000
+
+
+def test_twelve_long_utterances_stay_below_one_and_a_half_megabytes() -> None:
+    data = pages.report_input("fixable")
+    mel = np.tile(pages.mels(1, frames=150, n_mels=80)[0], (20, 1)) + np.random.default_rng(0).standard_normal(
+        (3000, 80)
+    ).astype(np.float32)
+    shown = dataclasses.replace(data.examples[0], target=mel, prediction=mel, calibrated=mel, audio={})
+    report = build_report(dataclasses.replace(data, examples=[shown] * 14))
+    assert len(report.html.encode()) <= 1_500_000
+    assert report.html.count('<article class="example">') == 12
+    assert "2 more were given" in report.html
+
+
+def test_a_collapsed_model_is_told_that_nothing_was_repaired_before_anything_else() -> None:
+    text = Page(pages.report("collapsed").html).text
+    start = text[: text.index("What to do next")]
+    assert "NOT FIXABLE BY CALIBRATION" in start
+    assert "Nothing was repaired. No parameter file was written." in start
+    assert "constant: per-bin mean" in start
+    assert "A constant, which ignores the model's output, does as well or better" in start
+
+
+def test_the_founding_pair_shows_its_constant_beside_the_fit(founding_pair) -> None:
+    arrays = [np.load(founding_pair / f"{name}.npy").astype(np.float32) for name in ("pred", "target")]
+    d = pages.analyze(pages.Pairs([(arrays[0], arrays[1])]))
+    text = Page(build_report(pages.ReportInput("founding", d)).html).text
+    start = text[: text.index("What to do next")]
+    for figure in ("5.237", "1.808", "1.528", "Nothing was repaired"):
+        assert figure in start
+
+
+def test_a_repair_and_a_healthy_model_say_what_was_written() -> None:
+    assert "A parameter file was written." in pages.report("fixable").html
+    assert "The exact identity was written: nothing needed repair." in pages.report("healthy").html
+    assert (
+        "No parameter file was written by this report."
+        in build_report(pages.report_input("fixable", written=None)).html
+    )
+
+
+def test_a_file_written_by_force_is_called_that() -> None:
+    html = build_report(pages.report_input("collapsed", written={"scale_factor": 0.1, "offset": 0.0})).html
+    assert "written by force, against this verdict" in html
+
+
+@pytest.mark.parametrize("kind", ["invalid", "insufficient"])
+def test_what_could_not_be_computed_is_skipped_with_the_reason(kind: str) -> None:
+    report = pages.report(kind)
+    page = Page(report.html)
+    for title in (
+        "Before and after",
+        "Distributions",
+        "Prediction against target",
+        "Correlation by lag",
+        "All utterances",
+        "Utterances in full",
+    ):
+        assert title in page.text
+    assert report.html.count("skipped:") > 10
+    assert not page.all("rect")
+    reason = visible(next(iter(report.twin["diagnosis"]["skipped"].values())))
+    assert page.text.count(reason) > 5
+
+
+def test_a_diagnosis_with_holes_in_it_still_makes_a_page() -> None:
+    d = dataclasses.replace(
+        pages.diagnosis("fixable"),
+        density={},
+        probe=None,
+        null=None,
+        per_bin={},
+        utterances=[],
+        skipped={"per_bin": "too short"},
+    )
+    report = build_report(pages.report_input("fixable", diagnosis=d))
+    assert report.html.count("too short") >= 5
+
+
+def test_hostile_text_is_shown_as_text() -> None:
+    names = [pages.HOSTILE, "x" * 10_000, *(f"u{i}" for i in range(4))]
+    d = pages.diagnosis("fixable", names)
+    d.notes.append(pages.HOSTILE * 100)
+    d.skipped[pages.HOSTILE] = pages.HOSTILE
+    shown = [
+        dataclasses.replace(
+            pages.example(d, pages.HOSTILE, pages.HOSTILE * 200, pages.HOSTILE),
+            role=pages.HOSTILE,
+            notes=(pages.HOSTILE,),
+        )
+    ]
+    shown[0].audio[pages.HOSTILE] = pages.sound(0.1)
+    report = build_report(
+        pages.report_input(
+            "fixable",
+            diagnosis=d,
+            examples=shown,
+            title=pages.HOSTILE,
+            unit=pages.HOSTILE + "$\\frac$",
+            provenance={pages.HOSTILE: pages.HOSTILE},
+        )
+    )
+    page = Page(report.html)
+    assert page.broken == []
+    assert page.open == []
+    assert len(page.all("script")) == 1
+    assert not [tag for tag in page.all("img") if not (tag["src"] or "").startswith("data:")]
+    assert "49" not in re.findall(r"\{\{.*?\}\}", page.text)
+    assert "</script><script>alert(1)" in page.text.replace("> <", "><")
+    assert not set("\u202e\u2066\x00\x1b") & set(report.html)
+    assert "x" * 200 not in report.html
+    assert "10,000 characters" in report.html
+    report.html.encode("utf-8")
+    report.twin_text().encode("utf-8")
+
+
+def test_persian_runs_right_to_left_and_keeps_its_joiners() -> None:
+    d = pages.diagnosis("fixable")
+    html = build_report(
+        pages.report_input("fixable", examples=[pages.example(d, text=pages.PERSIAN, language="fa")])
+    ).html
+    assert f'<blockquote dir="rtl" lang="fa"><bdi>{pages.PERSIAN}</bdi>' in html
+    assert "\u200c" in html
+
+
+@pytest.mark.parametrize(
+    ("language", "way"),
+    [("fa", "rtl"), ("ar-EG", "rtl"), ("pa-Arab", "rtl"), ("de", "ltr"), (None, "auto"), ('"><b', "auto")],
+)
+def test_direction_follows_the_language(language: str | None, way: str) -> None:
+    assert direction(language) == way
+
+
+def test_the_twin_is_strict_json_without_arrays_of_sound(any_html: str) -> None:
+    del any_html
+    for kind in ("fixable", "collapsed", "invalid"):
+        report = pages.report(kind)
+        twin = json.loads(report.twin_text(), parse_constant=lambda name: pytest.fail(f"{name} in the twin"))
+        assert twin["schema"] == "calib/report/1"
+        assert twin["diagnosis"]["verdict"]["state"] == kind
+        assert len(report.twin_text()) < 1_000_000
+    assert pages.report("fixable").twin["examples"][0]["name"] == "utt-000"
+
+
+def test_numbers_that_are_not_finite_become_null_and_words() -> None:
+    d = pages.diagnosis("fixable")
+    d.summary["r"] = float("nan")
+    check = dataclasses.replace(d.verdict.checks[0], value=float("inf"))
+    d = dataclasses.replace(d, verdict=dataclasses.replace(d.verdict, checks=(check,)))
+    report = build_report(pages.report_input("fixable", diagnosis=d))
+    assert report.twin["diagnosis"]["summary"]["r"] is None
+    assert "not finite" in report.html
+    assert finite({"a": [np.float32("inf"), np.int64(3), (1.5,)]}) == {"a": [None, 3, [1.5]]}
+
+
+def test_every_check_is_shown_with_its_threshold_and_answer() -> None:
+    report = pages.report("collapsed")
+    text = Page(report.html).text
+    for check in report.twin["diagnosis"]["verdict"]["checks"]:
+        assert check["name"] in text
+    assert "< 0.2" in text
+
+
+def test_figures_have_text_alternatives_with_the_finding() -> None:
+    page = Page(pages.report("fixable").html)
+    charts = [tag for tag in page.all("svg") if tag.get("role") == "img"]
+    assert len(charts) == 6
+    assert all(re.search(r"\d", tag["aria-label"] or "") for tag in charts)
+    assert all((tag["alt"] or "").strip() for tag in page.all("img"))
+
+
+def test_figures_take_their_ink_from_the_page() -> None:
+    html = pages.report("fixable").html
+    for svg in re.findall(r"<svg class=\"chart\".*?</svg>", html, re.DOTALL):
+        assert "currentColor" in svg
+        assert not re.search(r"#[0-9a-f]{6}\b", svg), "no colour of matplotlib's own"
+        assert "font-family" not in svg
+
+
+def test_sounds_are_flac_in_order_and_state_their_gain() -> None:
+    import soundfile
+
+    html = pages.report("fixable").html
+    labels = re.findall(r"<audio[^>]*aria-label=\"(\w+),", html)
+    assert labels == ["target", "raw", "calibrated", "constant"]
+    assert "Loudness is not matched." in html
+    assert "gain -9.5 dB, as loud as full scale allows" in html
+    data = base64.b64decode(re.findall(r"data:audio/flac;base64,([^\"]+)", html)[0])
+    samples, rate = soundfile.read(io.BytesIO(data))
+    assert rate == pages.RATE
+    assert np.abs(samples - pages.sound()[0]).max() < 1e-4
+    matched = build_report(pages.report_input("fixable", level_match=True)).html
+    assert "gain +15.6 dB" in matched
+    assert "Loudness is matched to the target by RMS" in matched
+
+
+def test_a_sound_that_cannot_be_played_is_skipped_with_the_reason() -> None:
+    d = pages.diagnosis("fixable")
+    shown = dataclasses.replace(
+        pages.example(d),
+        audio={"raw": (np.array([np.nan], np.float32), 22050), "target": (np.zeros(0, np.float32), 22050)},
+    )
+    html = build_report(pages.report_input("fixable", examples=[shown])).html
+    assert "NaN or infinite samples" in html
+    assert "it has no samples" in html
+
+
+def test_many_utterances_are_cut_with_a_statement() -> None:
+    d = pages.diagnosis("fixable")
+    many = [dataclasses.replace(d.utterances[0], name=f"u{i:05d}", mae_after=float(i)) for i in range(2000)]
+    report = build_report(pages.report_input("fixable", diagnosis=dataclasses.replace(d, utterances=many)))
+    assert "The 500 of 2,000 utterances with the largest error" in report.html
+    assert "u01999" in report.html
+    assert "u01499" not in report.html
+    assert len(report.twin["diagnosis"]["utterances"]) == 2000
+    assert len(report.html.encode()) < 1_500_000
+
+
+def test_commands_are_cut_out_of_prose() -> None:
+    parts = commands("compare the front ends: calib frontends diff A B")
+    assert parts == [(False, "compare the front ends: "), (True, "calib frontends diff A B")]
+    assert (True, "calib stats") in commands("zero (calib stats on the training mels names it)")
+    assert (True, "calib synth --params") in commands("use it, or calib synth --params")
+    assert "".join(text for _, text in commands("a calib report PAIRS b.")) == "a calib report PAIRS b."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.80796, "1.808"),
+        (0.12387, "0.1239"),
+        (14268, "14,268"),
+        (-4e-16, "0"),
+        (0.000472, "0.000472"),
+        (float("nan"), "not finite"),
+        (None, "none"),
+        (32.1652, "32.17"),
+    ],
+)
+def test_numbers_for_people(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_long_and_hidden_characters() -> None:
+    assert clipped("a" * 500, 10) == "aaaaaaaaaa… (500 characters; all of them in the JSON)"
+    assert visible("a\u202eb\nc") == "a\\u202eb\\u000ac"
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, calib.report; print([m for m in ('jinja2','pandas','matplotlib','PIL','soundfile','scipy','torch') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def test_index_shows_every_case_by_relative_paths() -> None:
+    page = Page(pages.index({"target": "collapsed/target wav.wav"}))
+    assert page.broken == []
+    links = [tag["href"] for tag in page.all("a")]
+    assert "collapsed/report.html" in links
+    assert "fixable/report.json" in links
+    assert page.all("audio")[0]["src"] == "collapsed/target%20wav.wav"
+    assert page.text.count("Nothing was repaired.") == 2
+    assert "skipped:" in page.text
+
+
+@pytest.mark.parametrize(
+    "path", ["https://example.org/x", "//example.org/x", "/etc/passwd", "javascript:alert(1)", "", "\\\\host\\x"]
+)
+def test_index_refuses_paths_that_are_not_relative(path: str) -> None:
+    entry = IndexEntry("a", "H", "s", "pass", "ln", 1.0, 0.5, 0.8, 0.9, files={"x": path})
+    with pytest.raises(UsageError, match="relative"):
+        build_index([entry], "t")
