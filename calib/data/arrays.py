@@ -9,6 +9,7 @@ Conventions:
 from __future__ import annotations
 
 import math
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -40,7 +41,7 @@ USUAL_MEL_COUNTS = frozenset({20, 40, 60, 64, 72, 80, 96, 100, 120, 125, 128, 16
 
 _MEMBERS = ("mel", "feats", "arr_0")  # by preference, in a container of several arrays
 # What damaged and hostile .npy and .npz files make numpy and zipfile raise. RuntimeError: an encrypted zip member.
-_NUMPY_ERRORS = (ValueError, OSError, EOFError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+_NUMPY_ERRORS = (ValueError, OSError, EOFError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)  # fmt: skip
 
 
 def load_array(path: str | Path, key: str | int | None = None, *, batch: bool = False) -> np.ndarray:

@@ -50,7 +50,7 @@ def ensure_writable(path: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path, *, force: bool = False, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_writer(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path`` that becomes ``path`` when the block ends well, else vanishes.
 
     The data is on disk (fsync) before the name is (rename), so a crash leaves the old file or the new one, never
@@ -63,7 +63,7 @@ def atomic_writer(path: Path, *, force: bool = False, mode: str = "wb") -> Itera
     ensure_writable(path, force=force)
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part", delete=False, **({} if "b" in mode else {"encoding": "utf-8", "newline": "\n"})) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part", delete=False) as file:
             temporary = Path(file.name)
             yield file
             file.flush()

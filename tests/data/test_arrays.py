@@ -115,6 +115,14 @@ def test_damaged_files_are_data_errors(tmp_path: Path, suffix: str, content: byt
             read(path)
 
 
+def test_a_header_that_is_no_python_literal_is_a_data_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", MEL)
+    data = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(data.replace(b"80)", b"80(").replace(b"}", b"("))  # found by mutation
+    with pytest.raises(DataError, match=r"not a readable \.npy"):
+        load_array(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_a_truncated_array_is_a_data_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"

@@ -446,7 +446,7 @@ class TestIndexPairs:
     def test_zero_matches_show_names_of_both_sides(self, tmp_path: Path) -> None:
         save(tmp_path / "p" / "one.npy", mel())
         save(tmp_path / "t" / "two.npy", mel())
-        with pytest.raises(DataError, match="'one'.*'two'"):
+        with pytest.raises(DataError, match=r"'one'.*'two'"):
             index_pairs(tmp_path / "p", target_dir=tmp_path / "t", out=tmp_path / "o")
         assert not (tmp_path / "o" / "pairs.jsonl").exists()
         with pytest.raises(UsageError) as caught:

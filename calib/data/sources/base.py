@@ -261,7 +261,7 @@ class Locator:
 
     def _default(self, path: Path) -> Path:
         known = (*AUDIO_SUFFIXES, *ARRAY_SUFFIXES)
-        return path if has_suffix(path, known) else path.with_name(path.name + self._suffixes[0])
+        return path if has_suffix(path, known) else Path(f"{path}{self._suffixes[0]}")
 
     def _path(self, base: Path, dropped: int, listed: str) -> Path:
         pure = PurePosixPath(_native(listed))
@@ -276,13 +276,13 @@ class Locator:
             return path
         if not has_suffix(path, (*AUDIO_SUFFIXES, *ARRAY_SUFFIXES)):
             for position, suffix in enumerate(self._suffixes):
-                candidate = path.with_name(path.name + suffix)
+                candidate = Path(f"{path}{suffix}")
                 if _is_file(candidate):
                     # Corpora keep to one format: the next file is probably the same.
                     self._suffixes.insert(0, self._suffixes.pop(position))
                     return candidate
         for form in ("NFC", "NFD"):  # file names that passed through a Mac
-            candidate = path.with_name(unicodedata.normalize(form, path.name))
+            candidate = path.parent / unicodedata.normalize(form, path.name)
             if candidate != path and _is_file(candidate):
                 return candidate
         return None
