@@ -1,0 +1,168 @@
+"""`calib synth`: an inference that reads the two JSON files, and refuses those of another model."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calib.cli import _run
+from calib.data.audio import read_audio
+from calib.demo import CORPUS
+from calib.mel.frontend import FrontEnd
+
+pytest.importorskip("espeakng_loader", reason="the reference model turns text into phonemes with espeak-ng (pip install mel-calib[demo])")
+
+TEXT = "Hello, this is a test of the fixed model."
+VOICES = sorted((CORPUS / "wavs").glob("*.flac"))
+
+
+def speak(path: Path, *arguments: str, text: str = TEXT) -> int:
+    return _run(["synth", "--text", text, "--output", str(path), *arguments])
+
+
+def files(folder: Path, **changes: Any) -> tuple[Path, Path]:
+    """A statistics file and a parameter file that fit the reference model, but for the changes."""
+    fe = FrontEnd.load("hifigan")
+    stats, params = folder / "mel_normalization_stats.json", folder / "mel_scaling_params.json"
+    stats.write_text(json.dumps({"schema": "calib/mel-normalization-stats/1", "mel_mean": -5.0, "mel_std": 2.0, "frontend_id": fe.id, "stats_id": "st-1"} | changes.get("stats", {})))
+    params.write_text(
+        json.dumps({"schema": "calib/mel-scaling-params/1", "scale_factor": 0.5, "offset": 2.5, "stats_id": "st-1", "frontend_id": fe.id, "model_id": None} | changes.get("params", {}))
+    )
+    return stats, params
+
+
+def test_the_legacy_flags_work_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--text --output --speaker-audio --temperature --top-p --verbose: a WAV of plausible length and level."""
+    path = tmp_path / "out.wav"
+    assert speak(path, "--speaker-audio", str(VOICES[0]), "--temperature", "0.8", "--top-p", "0.9", "--verbose") == 0
+    audio = read_audio(path)
+    assert 1.0 < audio.seconds < 6.0
+    assert 0.02 < audio.peak <= 1.0
+    assert "x real time" in capsys.readouterr().err
+
+
+def test_one_seed_gives_the_same_bytes_and_each_control_changes_them(tmp_path: Path) -> None:
+    """The same seed twice is byte-identical; another temperature, voice or seed is not."""
+    base = ["--speaker-audio", str(VOICES[0]), "--temperature", "0.8", "--top-p", "0.9", "--seed", "3"]
+    variants = {
+        "first": base,
+        "again": base,
+        "hot": [*base, "--temperature", "1.6"],
+        "voice": [*base, "--speaker-audio", str(VOICES[-1])],
+        "seed": [*base, "--seed", "4"],
+    }
+    made = {}
+    for name, arguments in variants.items():
+        assert speak(tmp_path / f"{name}.wav", *arguments) == 0
+        made[name] = (tmp_path / f"{name}.wav").read_bytes()
+    assert made["first"] == made["again"]
+    assert len({made[name] for name in ("first", "hot", "voice", "seed")}) == 4
+
+
+@pytest.mark.parametrize(("language", "text"), [("de", "Guten Tag, wie geht es Ihnen?"), ("fa", "سلام، حال شما چطور است؟")])
+def test_german_and_persian_are_spoken(tmp_path: Path, language: str, text: str) -> None:
+    path = tmp_path / "out.wav"
+    assert speak(path, "--language", language, text=text) == 0
+    assert 0.7 < read_audio(path).seconds < 6.0
+
+
+def test_the_parameters_change_the_sound(tmp_path: Path) -> None:
+    """An identity calibration gives the same audio as none; a wrong level does not."""
+    stats, params = files(tmp_path)
+    assert speak(tmp_path / "plain.wav") == 0
+    assert speak(tmp_path / "same.wav", "--params", str(params), "--stats", str(stats)) == 0
+    plain, same = (read_audio(tmp_path / f"{name}.wav").samples for name in ("plain", "same"))
+    assert np.abs(plain - same).max() < 0.02 * np.abs(plain).max()
+    params.write_text(json.dumps(json.loads(params.read_text()) | {"offset": 2.0}))  # one neper down
+    assert speak(tmp_path / "quiet.wav", "--params", str(params), "--stats", str(stats)) == 0
+    quiet = read_audio(tmp_path / "quiet.wav").samples
+    assert 20 * np.log10(np.abs(quiet).max() / np.abs(plain).max()) == pytest.approx(-8.686, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"params": {"model_id": "model-0000000000000000"}}, "model_id"),
+        ({"params": {"frontend_id": "fe-0000000000000000"}}, "frontend_id"),
+        ({"params": {"stats_id": "st-2"}}, "stats_id"),
+        ({"stats": {"frontend_id": "fe-0000000000000000", "frontend": {"sample_rate": 16000}}}, "sample_rate"),
+        ({"params": {"model": {"options": {"output_space": "normalized"}, "output_space": "raw"}}}, "output_space"),
+    ],
+)
+def test_files_of_another_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str) -> None:
+    """Exit 3, the differing field named, no audio."""
+    stats, params = files(tmp_path, **changes)
+    assert speak(tmp_path / "out.wav", "--params", str(params), "--stats", str(stats)) == 3
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_normalised_model_without_statistics_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No mean -5 and sd 2 is assumed."""
+    assert speak(tmp_path / "out.wav", "--model-option", "output_space=normalized") == 2
+    assert "--stats" in capsys.readouterr().err
+
+
+def test_forced_parameters_are_used_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stats, params = files(tmp_path, params={"verdict": "no-signal"})
+    assert speak(tmp_path / "out.wav", "--params", str(params), "--stats", str(stats)) == 0
+    assert "repair nothing" in capsys.readouterr().err
+
+
+def test_a_text_file_becomes_numbered_files(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("One.\n\nTwo.\n", encoding="utf-8")
+    assert _run(["synth", "--text-file", str(tmp_path / "texts.txt"), "--output", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0001.wav", "0002.wav"]
+
+
+def test_streaming_writes_a_whole_wav(tmp_path: Path) -> None:
+    """Its header is right, and it holds every sentence."""
+    assert speak(tmp_path / "s.wav", "--stream", text="One sentence. And another one.") == 0
+    assert speak(tmp_path / "w.wav", text="One sentence. And another one.") == 0
+    with wave.open(str(tmp_path / "s.wav")) as streamed, wave.open(str(tmp_path / "w.wav")) as whole:
+        assert streamed.getnframes() == whole.getnframes() > 0
+        assert streamed.readframes(10**7) == whole.readframes(10**7)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "...", "\x00"])
+def test_nothing_to_say_is_an_error_and_leaves_nothing(tmp_path: Path, text: str) -> None:
+    assert speak(tmp_path / "out.wav", text=text) in {2, 3}
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_hostile_text_is_only_text(tmp_path: Path) -> None:
+    """Markup, control characters and bidi overrides are spoken or dropped; nothing crashes."""
+    assert speak(tmp_path / "out.wav", text="<speak>hello</speak> \x1b[31m \u202e world </script>") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--text", "a", "--text-file", "b", "--output", "o.wav"], 2),
+        (["--text", "a"], 2),
+        (["--text", "a", "--output", "-"], 2),
+        (["--text", "a", "--output", "o.wav", "--speaker-audio", "missing.wav"], 3),
+        (["--text", "a", "--output", "o.wav", "--params", "missing.json"], 2),
+        (["--text", "a", "--output", "o.wav", "--language", "xx-none"], 2),
+        (["--text", "a", "--output", "o.wav", "--top-p", "0"], 2),
+        (["--text", "a", "--output", "o.wav", "--temperature", "-1"], 2),
+        (["--text", "a", "--output", "o.wav", "--vocoder", "grifin-lim"], 2),
+        (["--text", "a", "--output", "o.wav", "--checkpoint", "nowhere.safetensors"], 2),
+    ],
+)
+def test_wrong_use_ends_with_the_contracted_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run(["synth", *arguments]) == code
+    assert not (tmp_path / "o.wav").exists()
+
+
+def test_existing_audio_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    path.write_bytes(b"mine")
+    assert speak(path) == 2
+    assert path.read_bytes() == b"mine"
