@@ -1,4 +1,4 @@
-# Every target makes the environment it needs; nothing but python3 (3.10 or newer) must be on the machine.
+# Every target makes the environment it needs; nothing but python3 (3.11 or newer: the pinned versions need it) must be there.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -108,15 +109,22 @@ def _run(args: list[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        terminal.warning("interrupted; nothing half-written was left behind")
+        terminal.warning("interrupted: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
         return 130
     except _TerminatedError:
-        terminal.warning("terminated; nothing half-written was left behind")
+        terminal.warning("terminated: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
         return 143
     except BrokenPipeError:
         # The reader of our output went away (| head): no error of ours, and nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_stdout()
         return 0
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            _unblock_stdout()
+        terminal._write(sys.stderr, f"error: {error.filename or 'reading or writing'}: {error.strerror or error}", "bold red")  # noqa: SLF001
+        if verbose:
+            raise
+        return 3
     except Exception as error:
         if hasattr(error, "message") and hasattr(error, "hint"):  # CalibError, and ParamsError of the vendorable module
             return _fail(error, verbose)
@@ -128,6 +136,18 @@ def _run(args: list[str]) -> int:
             raise
         terminal._write(sys.stderr, "  run again with -v for the traceback, and report it", None)  # noqa: SLF001
         return 1
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _unblock_stdout() -> None:
+    """If stdout cannot take what is buffered (a full disk), drop it: Python would fail on it again while it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_stdout()
 
 
 def _fail(error: Any, verbose: bool) -> int:
