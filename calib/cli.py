@@ -106,16 +106,22 @@ def _run(args: list[str]) -> int:
     verbose = "-v" in args or "--verbose" in args
     try:
         code = typer.main.get_command(app)(args=args, prog_name="calib", standalone_mode=False)
+        if code == 130:  # typer's own answer to Ctrl-C
+            return _interrupted()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        terminal.warning("interrupted: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
-        return 130
+        return _interrupted()
     except _TerminatedError:
         terminal.warning("terminated: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
         return 143
     except BrokenPipeError:
         # The reader of our output went away (| head): no error of ours, and nothing more can be said to it.
+        _discard_stdout()
+        return 0
+    except SystemExit as error:  # typer's own answer to a reader that went away
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         _discard_stdout()
         return 0
     except OSError as error:
@@ -136,6 +142,11 @@ def _run(args: list[str]) -> int:
             raise
         terminal._write(sys.stderr, "  run again with -v for the traceback, and report it", None)  # noqa: SLF001
         return 1
+
+
+def _interrupted() -> int:
+    terminal.warning("interrupted: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
+    return 130
 
 
 def _discard_stdout() -> None:

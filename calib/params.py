@@ -80,12 +80,15 @@ class MelNormalizer:
     extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _finite("mel_mean", self.mel_mean)
-        _finite("mel_std", self.mel_std)
+        _plain_float(self, "mel_mean")
+        _plain_float(self, "mel_std")
         if self.mel_std <= 0:
             raise ParamsError(f"mel_std must be positive, got {self.mel_std!r}")
+        _same_length("means", self.per_bin_mean, "standard deviations", self.per_bin_std)
         if self.per_bin and (self.per_bin_mean is None or self.per_bin_std is None):
             raise ParamsError("per-bin normalisation was asked for, but there are no per-bin statistics")
+        if self.per_bin and self.per_bin_std is not None and not np.all(self.per_bin_std > 0):
+            raise ParamsError(f"per_bin.std of bin {int(np.argmin(self.per_bin_std))} is {float(np.min(self.per_bin_std))!r}; a dead bin cannot be normalised")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, per_bin: bool = False) -> MelNormalizer:
@@ -105,12 +108,8 @@ class MelNormalizer:
                 raise ParamsError(f"{path}: per_bin must be an object with mean and std, got {type(bins).__name__}")
             bin_mean = _vector(bins, "mean", path)
             bin_std = _vector(bins, "std", path)
-            if bin_mean.shape != bin_std.shape:
-                raise ParamsError(f"{path}: per_bin has {bin_mean.size} means but {bin_std.size} standard deviations")
-            if per_bin and np.any(bin_std <= 0):
-                raise ParamsError(f"{path}: per_bin.std of bin {int(np.argmin(bin_std))} is {bin_std.min()!r}; a dead bin cannot be normalised")
             if np.any(bin_std < 0):
-                raise ParamsError(f"{path}: per_bin.std must not be negative, got {bin_std.min()!r}")
+                raise ParamsError(f"{path}: per_bin.std must not be negative, got {float(bin_std.min())!r}")
         try:
             return cls(mean, std, bin_mean, bin_std, per_bin, _text(data, "stats_id", path), _text(data, "frontend_id", path), data)
         except ParamsError as error:
@@ -161,10 +160,11 @@ class MelScaler:
     extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _finite("scale_factor", self.scale_factor)
-        _finite("offset", self.offset)
+        _plain_float(self, "scale_factor")
+        _plain_float(self, "offset")
         if (self.per_bin_scale is None) != (self.per_bin_offset is None):
             raise ParamsError("per-bin scale and offset come together, or not at all")
+        _same_length("scales", self.per_bin_scale, "offsets", self.per_bin_offset)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], stats: str | os.PathLike[str] | MelNormalizer | None = None) -> MelScaler:
@@ -186,8 +186,6 @@ class MelScaler:
             if not isinstance(bins, dict):
                 raise ParamsError(f"{path}: per_bin must be null or an object with scale and offset, got {type(bins).__name__}")
             bin_scale, bin_offset = _vector(bins, "scale", path), _vector(bins, "offset", path)
-            if bin_scale.shape != bin_offset.shape:
-                raise ParamsError(f"{path}: per_bin has {bin_scale.size} scales but {bin_offset.size} offsets")
         if data.get("verdict") == "no-signal":
             warnings.warn(f"{path}: written by force although calib found no signal; these parameters repair nothing", ParamsWarning, stacklevel=2)
         ids = {key: _text(data, key, path) for key in ("stats_id", "frontend_id", "model_id")}
@@ -249,18 +247,34 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is not a number that JSON or inference can use")
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
 def _finite(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ParamsError(f"{name} must be a finite number, got {value!r}")
+    if not _is_finite(value):
+        raise ParamsError(f"{name} must be a finite number, got {value!r:.80}")
+
+
+def _plain_float(owner: Any, name: str) -> None:
+    """A finite Python float: a numpy one would turn float32 mels into float64."""
+    _finite(name, getattr(owner, name))
+    object.__setattr__(owner, name, float(getattr(owner, name)))
+
+
+def _same_length(what: str, a: np.ndarray | None, others: str, b: np.ndarray | None) -> None:
+    if a is not None and b is not None and a.shape != b.shape:
+        raise ParamsError(f"per_bin has {a.size} {what} but {b.size} {others}")
 
 
 def _number(data: dict[str, Any], key: str, path: object) -> float:
     value = data[key]
-    try:
-        _finite(key, value)
-        return float(value)
-    except (ParamsError, OverflowError):
-        raise ParamsError(f"{path}: {key} must be a finite number, got {value!r:.80}") from None
+    if not _is_finite(value):
+        raise ParamsError(f"{path}: {key} must be a finite number, got {value!r:.80}")
+    return float(value)
 
 
 def _text(data: dict[str, Any], key: str, path: object) -> str | None:
@@ -275,7 +289,7 @@ def _vector(bins: dict[str, Any], key: str, path: object) -> np.ndarray:
     if not isinstance(values, list) or not values:
         raise ParamsError(f"{path}: per_bin.{key} must be a list with one number a mel bin")
     for index, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_finite(value):
             raise ParamsError(f"{path}: per_bin.{key}[{index}] must be a finite number, got {value!r:.80}")
     return np.asarray(values, dtype=np.float64)
 
@@ -283,6 +297,8 @@ def _vector(bins: dict[str, Any], key: str, path: object) -> np.ndarray:
 def _like(values: np.ndarray | None, mel: Any) -> Any:
     """``values`` as an array of the kind, dtype and device of ``mel``."""
     assert values is not None
+    if not getattr(mel, "shape", ()):
+        raise ParamsError(f"per-bin parameters need a mel with the bins on its last axis, got {type(mel).__name__}")
     if mel.shape[-1] != values.size:
         raise ParamsError(f"the mel has {mel.shape[-1]} bins on its last axis, the parameters have {values.size}")
     if hasattr(mel, "new_tensor"):  # torch, without importing it

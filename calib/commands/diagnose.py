@@ -31,7 +31,7 @@ def diagnose(
     verbose: o.Verbose = False,
 ) -> None:
     """Judge and print."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     judgement = judge(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed))
     lines = render(judgement)
     terminal.result(lines[0], "bold")

@@ -66,10 +66,16 @@ def run(config: FitConfig) -> FitResult:
     if not judgement.diagnosis.rows or not (verdict.writes or config.override):
         return FitResult(judgement, None, None)
     written: Path | None = None
+    stood = stats_path.exists()
     if not judgement.stats_given and judgement.stats is not None:
         write_json(stats_path, judgement.stats, force=config.overwrite)
         written = stats_path
-    write_json(config.output, params_file(judgement, forced=not verdict.writes), force=config.overwrite)
+    try:
+        write_json(config.output, params_file(judgement, forced=not verdict.writes), force=config.overwrite)
+    except BaseException:
+        if written is not None and not stood:  # both files or neither
+            written.unlink(missing_ok=True)
+        raise
     o.run_facts(config.output, started, pairs=str(config.judge.pairs))
     return FitResult(judgement, config.output, written)
 
@@ -85,7 +91,7 @@ def refuse(judgement: Judgement) -> None:
     if verdict.state == "invalid":
         raise DataError(f"{verdict.headline}: {verdict.sentence}", hint="nothing was written")
     if not verdict.writes:
-        raise RefusedError(verdict.refusal or verdict.headline)
+        raise RefusedError(f"{verdict.headline}: {verdict.refusal}")
 
 
 @app.command(
@@ -110,7 +116,7 @@ def fit_scaler(
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     path = output or Path(DEFAULT_NAME)
     result = run(FitConfig(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed), path, overwrite=force, override=force))
     lines = render(result.judgement)

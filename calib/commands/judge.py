@@ -8,6 +8,7 @@ Data flow::
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from calib.errors import DataError, UsageError
 from calib.mel.exact import MultisetDigest
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import DatasetStatistics, measure, stats_file
-from calib.params import SCALING_SCHEMA, MelNormalizer
+from calib.params import SCALING_SCHEMA, MelNormalizer, ParamsWarning
 
 __all__ = ["JudgeConfig", "Judgement", "check_identity", "judge", "params_file", "render"]
 
@@ -138,7 +139,7 @@ def judge(config: JudgeConfig) -> Judgement:
     if frontend is not None and stored is not None:
         check_identity("frontend_id", frontend.id, stored.id, "--frontend", "the pairs", frontend.differences(stored))
     frontend = frontend or stored
-    normalizer = None if config.stats is None else MelNormalizer.load(config.stats)
+    normalizer = None if config.stats is None else _load_stats(config.stats)
     if normalizer is not None:
         _check_stats(normalizer, frontend, header, config.stats)
     space = config.output_space or header.get("output_space") or "raw"
@@ -166,6 +167,16 @@ def judge(config: JudgeConfig) -> Judgement:
     }
     stats = normalizer.extra if normalizer is not None else _own_stats(opened, diagnosis, frontend, provenance)
     return Judgement(diagnosis, pairs, frontend, stats, normalizer is not None, header, provenance)
+
+
+def _load_stats(path: Path) -> MelNormalizer:
+    """The statistics; what they lack is said to people, not to Python's warning filters."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ParamsWarning)
+        normalizer = MelNormalizer.load(path)
+    for warning in caught:
+        terminal.warning(str(warning.message))
+    return normalizer
 
 
 def check_identity(what: str, mine: str | None, theirs: str | None, my_name: str, their_name: str, fields: dict[str, tuple[Any, Any]] | None = None) -> None:
@@ -257,6 +268,7 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
         "stats_id": stats.get("stats_id"),
         "frontend_id": judgement.frontend.id if judgement.frontend else judgement.header.get("frontend_id") or stats.get("frontend_id"),
         "model_id": judgement.header.get("model_id"),
+        "model": None if "model" not in judgement.header else {"options": judgement.header.get("model_options", {}), "output_space": d.output_space},
         "provenance": judgement.provenance,
     }
 
@@ -265,9 +277,9 @@ def render(judgement: Judgement, *, why: bool = True) -> list[str]:
     """A Diagnosis for a tired person: verdict, table, why, what to do next."""
     d, unit = judgement.diagnosis, judgement.unit
     v = d.verdict
-    lines = [v.headline, v.sentence + "."]
+    lines = [v.headline, _sentence(v.sentence)]
     if v.refusal:
-        lines.append(v.refusal + ".")
+        lines.append(_sentence(v.refusal))
     lines += [f"warning: {text}." for text in v.warnings]
     lines.append("")
     if d.rows:
@@ -280,10 +292,14 @@ def render(judgement: Judgement, *, why: bool = True) -> list[str]:
     return lines
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
 def _figures(d: Diagnosis, unit: str) -> list[str]:
     s = d.summary
     single = d.n_utterances == 1
-    sample = "in sample: fitted and scored on this one utterance" if single else "in sample"
+    sample = f"in sample: fitted and scored on {'this one utterance' if single else 'the same utterances'}"
     out = [
         f"{d.n_utterances} utterance{'s' * (d.n_utterances != 1)}, {d.n_frames} frames, {d.n_mels} bins; target mean {s['target_mean']:.4f}, sd {s['target_sd']:.4f}; "
         f"prediction mean {s['prediction_mean']:.4f}, sd {s['prediction_sd']:.4f} ({unit})",
@@ -301,7 +317,7 @@ def _figures(d: Diagnosis, unit: str) -> list[str]:
     out += table(["predictor", f"MAE {first}", f"RMSE {first}", f"MAE {second}", f"RMSE {second}", "scale_factor", "offset"], rows)
     out += [
         "",
-        f"unseen: {d.folds}. {sample}." if not single else f"{sample}. {outside}: {d.folds}.",
+        f"{outside}: {d.folds}; {sample}.",
         f"scale_factor and offset are in the space normalised with mean {d.mel_mean:.4f}, sd {d.mel_std:.4f} ({d.stats_origin}); MAE and RMSE in {unit}.",
         f"95 % intervals ({d.resampling}): " + ", ".join(f"{label} {d.intervals[name].low:.4g} to {d.intervals[name].high:.4g}" for name, label in (("r_w", "r within bin"), ("slope_ols", "slope"), ("intercept_ols", "intercept"))),
     ]

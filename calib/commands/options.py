@@ -14,7 +14,7 @@ import typer
 
 from calib import __version__
 from calib.console import terminal
-from calib.data.files import atomic_writer, write_run_facts
+from calib.data.files import atomic_writer, ensure_writable, write_run_facts
 from calib.errors import GateError, UsageError
 
 __all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "set_level"]
@@ -47,8 +47,16 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More notices, an
 FAIL_ON = ("fail", "warn", "never")
 
 
-def set_level(*, quiet: bool, verbose: bool, json_target: str | None = None) -> None:
-    """Set the terminal's level, and keep stdout for the JSON alone when it goes there."""
+def set_level(*, quiet: bool, verbose: bool, json_target: str | None = None, force: bool = False, fail_on: str = "never") -> None:
+    """Set the terminal's level, keep stdout for the JSON alone when it goes there, and check both options before the work.
+
+    Raises:
+        UsageError: the JSON's file exists and ``force`` is false, or an unknown gate.
+    """
+    if fail_on not in FAIL_ON:
+        raise UsageError(f"--fail-on is {fail_on!r}; it must be one of {', '.join(FAIL_ON)}")
+    if json_target not in {None, "-"}:
+        ensure_writable(Path(str(json_target)), force=force)
     terminal.level = 1 if verbose else -1 if quiet else 0
     terminal.results_to_stderr = json_target == "-"
 
@@ -74,11 +82,8 @@ def gate(fail_on: str, status: str, sentence: str) -> None:
     """``--fail-on``: raise when the status is at or below the gate.
 
     Raises:
-        UsageError: an unknown gate.
         GateError: the gate is closed.
     """
-    if fail_on not in FAIL_ON:
-        raise UsageError(f"--fail-on is {fail_on!r}; it must be one of {', '.join(FAIL_ON)}")
     worse = {"fail": {"fail"}, "warn": {"fail", "warn"}, "never": set()}[fail_on]
     if status in worse:
         raise GateError(f"--fail-on {fail_on}: {sentence}")

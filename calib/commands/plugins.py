@@ -43,6 +43,7 @@ class LoadedModel:
     spec: str
     frontend: FrontEnd
     model_id: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def open_model(config: ModelConfig, *, frontend: str | None = None) -> LoadedMod
     if frontend is not None and (given := FrontEnd.load(frontend)) != own:
         listing = "; ".join(f"{key}: {a} given, {b} the model's" for key, (a, b) in given.differences(own).items())
         raise UsageError(f"--frontend {frontend} is not the front end of {config.spec}: {listing}", hint="leave --frontend out: the model knows its own")
-    return LoadedModel(model, config.spec, own, _model_id(model, config.checkpoint))
+    return LoadedModel(model, config.spec, own, _model_id(model, config.checkpoint), config.options)
 
 
 def open_vocoder(config: VocoderConfig, frontend: FrontEnd) -> LoadedVocoder:

@@ -201,7 +201,7 @@ def report(
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     name = pairs.resolve().name if pairs.suffix != ".jsonl" else pairs.resolve().parent.name
     path = output or Path("reports") / name / "report.html"
     if path.suffix != ".html":

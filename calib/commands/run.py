@@ -151,7 +151,7 @@ def load_config(path: Path) -> RunConfig:
     if not isinstance(say_rows, list):
         raise UsageError(f"{path}: say must be a list of texts")
     rows = tuple(Sentence(row) if isinstance(row, str) else _fill(Sentence, row, f"{path}: say[{k}]") for k, row in enumerate(say_rows))
-    config = _fill(RunConfig, values, str(path))
+    config: RunConfig = _fill(RunConfig, values, str(path))
     return dataclasses.replace(config, say=rows)
 
 
@@ -168,7 +168,7 @@ def _fill(cls: Any, values: Any, where: str) -> Any:
         allowed: list[type] = [t for name, t in (("str", str), ("int", int), ("float", (int, float)), ("bool", bool), ("Path", str), ("Mapping", dict)) if name in kind.replace("Mapping[str, Any]", "Mapping")]  # type: ignore[misc]
         if not ((value is None and "None" in kind) or (isinstance(value, tuple(allowed)) and (not isinstance(value, bool) or "bool" in kind))):
             raise UsageError(f"{where}: {key} cannot be {value!r}; it is {kind}")
-        out[key] = Path(value) if "Path" in kind and value is not None else value
+        out[key] = Path(str(value)) if "Path" in kind and value is not None else value
     for name, item in known.items():
         if name not in out and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise UsageError(f"{where}: the key {name!r} is missing")
@@ -261,7 +261,7 @@ def run_command(
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose)
+    o.set_level(quiet=quiet, verbose=verbose, fail_on=fail_on)
     settings = load_config(config)
     if output is not None:
         settings = dataclasses.replace(settings, output=output)

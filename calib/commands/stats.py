@@ -126,7 +126,7 @@ def stats(
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force)
     path = output or Path(DEFAULT_NAME)
     started = time.monotonic()
     content = run(StatsConfig(source, frontend, path, columns, audio_root, split, layout, limit, jobs, device, allow_skipped, force))

@@ -105,10 +105,11 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParamsWarning)
         normalizer = MelNormalizer.load(stats)
+        # First against the model: only there are the differing fields known.
+        check_identity("frontend_id", normalizer.frontend_id, model.frontend.id, str(stats), model.spec, _differing(normalizer, model))
         scaler = None if params is None else MelScaler.load(params, normalizer)
     for warning in caught:
         terminal.warning(str(warning.message))
-    check_identity("frontend_id", normalizer.frontend_id, model.frontend.id, str(stats), model.spec, _differing(normalizer, model))
     if scaler is None:
         if model.model.output_space == "raw":
             terminal.notice("--stats without --params: the model gives raw mels, so nothing is denormalised")
@@ -116,7 +117,24 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
         return Calibration(normalizer=normalizer)
     check_identity("frontend_id", scaler.frontend_id, model.frontend.id, str(params), model.spec)
     check_identity("model_id", scaler.model_id, model.model_id, str(params), model.spec)
+    _check_options(scaler, model, str(params))
     return Calibration(scaler=scaler)
+
+
+def _check_options(scaler: MelScaler, model: LoadedModel, name: str) -> None:
+    """The same weights with other options may give other mels (normalised ones, say): that is another model.
+
+    Raises:
+        DataError: the parameters were fitted on other options or another output space.
+    """
+    made_for = scaler.extra.get("model")
+    if not isinstance(made_for, dict):
+        return
+    mine = {"options": dict(model.options), "output_space": model.model.output_space}
+    if made_for != mine:
+        listing = "; ".join(f"{key} {made_for.get(key)} there, {mine[key]} here" for key in mine if made_for.get(key) != mine[key])
+        options = " ".join(f"--model-option {key}={value}" for key, value in (made_for.get("options") or {}).items())
+        raise DataError(f"{name} was fitted on the model with {listing}", hint=f"run the model as it was fitted: {options or 'without --model-option'}")
 
 
 def _differing(normalizer: MelNormalizer, model: LoadedModel) -> dict[str, tuple[Any, Any]] | None:

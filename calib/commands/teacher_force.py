@@ -20,6 +20,7 @@ from calib import __version__
 from calib.commands import options as o
 from calib.commands.plugins import LoadedModel, ModelConfig, open_model
 from calib.console import duration, terminal
+from calib.data.files import canonical_json
 from calib.data.pairs import HEADER_NAME, INDEX_NAME, PairsWriter
 from calib.data.sources import Item, open_source
 from calib.demo import embedded
@@ -105,6 +106,10 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
         "version": __version__,
         "options": {"seed": config.seed, "limit": config.limit, "split": config.split, "free_running": config.free_running, "temperature": config.temperature, "top_p": config.top_p, "batch_size": work.batch_size},
     }
+    try:
+        canonical_json(header)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"an option holds what a JSON file cannot: {error}", hint="options are texts, finite numbers, true and false") from None
     listing = hashlib.sha256("\n".join(f"{item.id}\t{item.text}\t{item.speaker}\t{item.language}" for item in items).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     skipped = Skipped(config.allow_skipped, total=len(items))
     with Ledger(config.output / LEDGER_NAME, {**header, "corpus": listing}, fresh=config.fresh or config.force) as ledger:
@@ -257,7 +262,7 @@ def _references(items: list[Item]) -> dict[str, str]:
     by_speaker: dict[str | None, list[str]] = {}
     for item in items:
         by_speaker.setdefault(item.speaker, []).append(item.id)
-    out = {}
+    out: dict[str, str] = {}
     for names in by_speaker.values():
         if len(names) > 1:
             out.update(zip(names, [*names[1:], names[0]], strict=True))

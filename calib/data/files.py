@@ -39,9 +39,13 @@ def ensure_writable(path: Path, *, force: bool) -> None:
         UsageError: the file exists and ``force`` is false, or it is a folder.
         DataError: the folder cannot be made.
     """
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:  # a name too long, say
+        raise DataError(f"cannot write {str(path)[:80]}: {error.strerror or error}") from None
+    if is_folder:
         raise UsageError(f"{path} is a folder; the output must be a file")
-    if path.exists() and not force:
+    if exists and not force:
         raise UsageError(f"{path} exists and is not overwritten", hint="choose another -o, or give --force")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +118,14 @@ def write_json(path: Path, value: Any, *, force: bool = False) -> None:
     except ValueError as error:
         raise DataError(f"{path}: not written, a number is not finite: {error}") from None
     with atomic_writer(path, force=force) as file:
-        file.write(text.encode() + b"\n")
+        file.write(_utf8(text, value) + b"\n")
+
+
+def _utf8(text: str, value: Any) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a file name that is no UTF-8
+        return json.dumps(value, indent=2, allow_nan=False).encode()
 
 
 def read_json(path: Path) -> Any:
@@ -146,6 +157,6 @@ def write_run_facts(output: Path, facts: Mapping[str, Any]) -> None:
             return
         if not isinstance(found, dict) or found.get("schema") != "calib/run/1":
             return
-        entries = dict(found.get("outputs", {}))
+        entries = dict(found["outputs"]) if isinstance(found.get("outputs"), dict) else {}
     entries[output.name] = dict(facts)
     write_json(path, {"schema": "calib/run/1", "outputs": dict(sorted(entries.items()))}, force=True)

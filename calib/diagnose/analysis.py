@@ -18,25 +18,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 
+from calib.diagnose.diagnosis import AffineMap, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
-from calib.diagnose.verdict import Evidence, Verdict, decide
+from calib.diagnose.reading import FOLDS, PairSet, Reader, UnusablePairError
+from calib.diagnose.verdict import Evidence, decide
 
-__all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "analyze"]
+__all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "Utterance", "analyze"]
 
-_MIN_UTTERANCES = 5  # below: blocks instead of utterances
-_FOLDS = 5
 _DRAWS = 2000
 _BLOCK_FRAMES = 100
 _BLOCK_STEP = 10
-_PROBED = 40  # utterances held in memory for the null, the lags and the pairings
 _MAX_CLUSTERS = 512  # more utterances than that are resampled in groups of neighbours
-_PAD_FRAMES = 8
 _HISTOGRAM_BINS = 96
 _DENSITY_BINS = 64
 _SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
@@ -50,222 +46,6 @@ _TITLES = {
     "global_mean": "constant: global mean",
     "bin_mean": "constant: per-bin mean",
 }
-
-
-class UnusablePairError(Exception):
-    """Raised by `PairSet.arrays` for a pair that cannot be read or whose shapes do not fit; the text says why."""
-
-
-class PairSet(Protocol):
-    """What `analyze` reads: targets and predictions, cropped to one length, in an order that does not change."""
-
-    def __len__(self) -> int:
-        """Number of utterances."""
-        ...
-
-    def name(self, index: int) -> str:
-        """Identity of an utterance."""
-        ...
-
-    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(prediction, target)``, float32 ``(T, M)`` both.
-
-        Raises:
-            UnusablePairError: the pair cannot be used.
-        """
-        ...
-
-    def speaker(self, index: int) -> str | None:
-        """Speaker name, or None."""
-        ...
-
-
-@dataclass(frozen=True)
-class AffineMap:
-    """``target = slope * prediction + intercept``, in the units of the target."""
-
-    slope: float
-    intercept: float
-
-    def __call__(self, mel: np.ndarray) -> np.ndarray:
-        """Apply it."""
-        return mel * self.slope + self.intercept
-
-    def after(self, first: AffineMap) -> AffineMap:
-        """This map after another: ``self(first(x))``."""
-        return AffineMap(self.slope * first.slope, self.slope * first.intercept + self.intercept)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % interval (percentiles of the bootstrap)."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One predictor in the table.
-
-    Args:
-        name: key.
-        title: for people.
-        slope: raw map over all data, or None for constants by bin.
-        intercept: raw map.
-        scale_factor: the same map in the normalised space.
-        offset: the same.
-        mae: out of sample.
-        rmse: out of sample.
-        mae_in_sample: fitted and scored on the same frames, for comparison with published figures.
-        rmse_in_sample: the same.
-    """
-
-    name: str
-    title: str
-    slope: float | None
-    intercept: float | None
-    scale_factor: float | None
-    offset: float | None
-    mae: float
-    rmse: float
-    mae_in_sample: float
-    rmse_in_sample: float
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One line of the per-utterance table; errors are out of sample."""
-
-    name: str
-    speaker: str | None
-    n_frames: int
-    mae_before: float
-    mae_after: float
-    mae_constant: float
-    r_w: float
-
-
-@dataclass
-class Diagnosis:
-    """Everything that was found out about a set of pairs.
-
-    Args:
-        verdict: state, reasons, next steps.
-        n_utterances: utterances used.
-        n_frames: valid frames used.
-        n_mels: bins.
-        mel_mean: statistics that the normalised space refers to.
-        mel_std: the same.
-        stats_origin: where those came from, for people.
-        output_space: ``raw`` or ``normalized``: what the predictions were taken as.
-        kind: ``mean``, ``sample`` or None, as declared.
-        sample_like: whether scale was judged by moment matching.
-        method: the predictor that is written: ``identity``, ``ols`` or ``moments``.
-        calibration: its raw map from the prediction as stored to the target.
-        summary: pooled and within-bin figures.
-        intervals: 95 % intervals by name.
-        rows: the table of predictors and constants.
-        folds: how out of sample was made, for people.
-        resampling: how the intervals were made, for people.
-        null: distribution of r_w under no relation.
-        probe: lags, flip, reshape.
-        per_bin: curves, each ``(M,)``.
-        histograms: edges and densities of T, P and calibrated P.
-        density: joint counts of prediction and target.
-        utterances: the per-utterance table.
-        notes: what was noticed and not silently repaired (padding, crops, orphans).
-        skipped: what could not be computed, and why.
-    """
-
-    verdict: Verdict
-    n_utterances: int
-    n_frames: int
-    n_mels: int
-    mel_mean: float
-    mel_std: float
-    stats_origin: str
-    output_space: str = "raw"
-    kind: str | None = None
-    sample_like: bool = False
-    method: str = "identity"
-    calibration: AffineMap = field(default_factory=lambda: AffineMap(1.0, 0.0))
-    summary: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    folds: str = ""
-    resampling: str = ""
-    null: NullDistribution | None = None
-    probe: StructureProbe | None = None
-    per_bin: dict[str, np.ndarray] = field(default_factory=dict)
-    histograms: dict[str, np.ndarray] = field(default_factory=dict)
-    density: dict[str, np.ndarray] = field(default_factory=dict)
-    utterances: list[Utterance] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def scale_factor(self) -> float:
-        """Slope of the calibration in the normalised space."""
-        return self.calibration.slope / self.mel_std
-
-    @property
-    def offset(self) -> float:
-        """Intercept of the calibration in the normalised space."""
-        return (self.calibration.intercept - self.mel_mean) / self.mel_std
-
-    def row(self, name: str) -> Row:
-        """The row of a predictor.
-
-        Raises:
-            KeyError: the table has no such row (nothing could be computed).
-        """
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(name)
-
-    @property
-    def after(self) -> Row:
-        """The row of what is written (or of the regression, where nothing is)."""
-        return self.row({"identity": "before"}.get(self.method, self.method))
-
-    @property
-    def best_constant(self) -> Row:
-        """The constant with the smaller out-of-sample MAE."""
-        return min((self.row("global_mean"), self.row("bin_mean")), key=lambda row: row.mae)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: what ``--json`` prints."""
-        plain = {key: _plain(value) for key, value in self.__dict__.items() if key not in {"verdict", "null", "probe"}}
-        plain["verdict"] = self.verdict.to_json()
-        plain["null"] = None if self.null is None else asdict(self.null)
-        plain["probe"] = None if self.probe is None else {**asdict(self.probe), "best_lag": self.probe.best_lag}
-        plain["scale_factor"], plain["offset"] = self.scale_factor, self.offset
-        return {"schema": "calib/diagnosis/1", **plain}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (AffineMap, Interval, Row, Utterance)):
-        return asdict(value)
-    return value
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A stretch of one utterance that is held out together."""
-
-    index: int
-    start: int
-    stop: int
 
 
 def analyze(
@@ -295,10 +75,10 @@ def analyze(
         notes: what was noticed while reading, to be carried along.
     """
     notes = list(notes)
-    reader = _Reader(pairs, notes, allow_skipped)
+    reader = Reader(pairs, notes, allow_skipped)
     invalid, own = reader.first_pass()
     mean, std = stats or own
-    if invalid or reader.n_frames < 3 * _FOLDS:
+    if invalid or reader.n_frames < 3 * FOLDS:
         verdict = decide(Evidence(reader.n_frames, invalid=tuple(invalid)))
         why = verdict.sentence
         return Diagnosis(
@@ -309,131 +89,11 @@ def analyze(
     return _Analysis(reader, baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed).run()
 
 
-class _Reader:
-    """Reads the pairs with padding removed, and knows the units.
-
-    Args:
-        pairs: the pairs.
-        notes: where notices go.
-        allow_skipped: percent of pairs that may be unusable.
-    """
-
-    def __init__(self, pairs: PairSet, notes: list[str], allow_skipped: float = 1.0) -> None:
-        self.pairs = pairs
-        self.notes = notes
-        self.allow_skipped = allow_skipped
-        self.usable: list[int] = []
-        self.lengths: list[int] = []
-        self.units: list[_Unit] = []
-        self.moments: list[UnitMoments] = []
-        self.n_mels = 0
-
-    @property
-    def n_frames(self) -> int:
-        """Valid frames."""
-        return sum(self.lengths)
-
-    @property
-    def by_utterance(self) -> bool:
-        """Whether folds and intervals are made of whole utterances."""
-        return len(self.usable) >= _MIN_UTTERANCES
-
-    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Prediction and target of one utterance without padding."""
-        p, y = self.pairs.arrays(index)
-        n = self.lengths[index] if index < len(self.lengths) else _valid_frames(p, y)
-        return p[:n], y[:n]
-
-    def first_pass(self) -> tuple[list[str], tuple[float, float]]:
-        """Check every array and gather the moments of every utterance.
-
-        Returns:
-            What makes the data invalid, and mean and sd of the targets.
-        """
-        broken: list[str] = []
-        bad: list[str] = []
-        padded = 0
-        for index in range(len(self.pairs)):
-            n, problem = 0, None
-            try:
-                p, y = self.pairs.arrays(index)
-            except UnusablePairError as error:
-                problem = str(error)
-            else:
-                self.n_mels = y.shape[1]
-                if p.shape != y.shape:
-                    problem = f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}"
-                elif found := [
-                    f"{self.pairs.name(index)}: {count} NaN or infinite values in the {what}"
-                    for what, array in (("prediction", p), ("target", y))
-                    if (count := array.size - int(np.count_nonzero(np.isfinite(array))))
-                ]:
-                    bad += found
-                else:
-                    n = _valid_frames(p, y)
-                    padded += p.shape[0] - n
-            self.lengths.append(n)
-            if problem is not None:
-                broken.append(problem)
-            elif n:
-                self.usable.append(index)
-                self.moments.append(unit_moments(p[:n], y[:n]))
-                self.units.append(_Unit(index, 0, n))
-        if padded:
-            self.notes.append(f"{padded} frames of padding (a constant tail of the target) were left out")
-        invalid = [_first(bad)] if bad else []
-        if broken and 100.0 * len(broken) > self.allow_skipped * len(self.pairs):
-            invalid.append(_first(broken))
-        elif broken:
-            self.notes.append(f"skipped {_first(broken)}")
-        if invalid or not self.moments:
-            return invalid, (0.0, 1.0)
-        summary = Moments(self.moments).summary()
-        mean, std = float(summary.m_y), float(summary.s_y)
-        if std < 1e-9 * max(1.0, abs(mean)):
-            zero = " (all-zero mels: look at the data loader)" if abs(mean) < 1e-12 else ""
-            return [f"the target has no variance: every value is {mean:g}{zero}"], (mean, 1.0)
-        if len(self.usable) == 1:
-            self._split(self.usable[0])
-        return [], (mean, std)
-
-    def _split(self, index: int) -> None:
-        """A single utterance is held out block by block."""
-        p, y = self.arrays(index)
-        edges = np.linspace(0, p.shape[0], _FOLDS + 1).astype(int)
-        self.units = [_Unit(index, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
-        self.moments = [unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
-
-    def probe_sample(self) -> list[int]:
-        """Indices of at most `_PROBED` utterances, evenly spread."""
-        count = len(self.usable)
-        chosen = {round(i * (count - 1) / max(min(count, _PROBED) - 1, 1)) for i in range(min(count, _PROBED))}
-        return [self.usable[i] for i in sorted(chosen)]
-
-
-def _first(lines: list[str], most: int = 3) -> str:
-    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
-
-
-def _valid_frames(p: np.ndarray, y: np.ndarray) -> int:
-    """Frames before the padding: a tail of the target that holds one and the same value in every bin and frame."""
-    n = min(p.shape[0], y.shape[0])
-    if n == 0:
-        return 0
-    last = y[n - 1, 0]
-    if not (y[n - 1] == last).all():
-        return n
-    same = (y[:n] == last).all(axis=1)
-    changes = np.flatnonzero(~same)
-    stop = int(changes[-1]) + 1 if changes.size else 0
-    return stop if stop and n - stop >= _PAD_FRAMES else n
-
-
 class _Analysis:
     """The work behind `analyze`, on data that can be judged."""
 
     def __init__(
-        self, reader: _Reader, baseline: AffineMap, mean: float, std: float, own_stats: bool, stats_origin: str, output_space: str, kind: str | None, autoregressive: bool | None, seed: int
+        self, reader: Reader, baseline: AffineMap, mean: float, std: float, own_stats: bool, stats_origin: str, output_space: str, kind: str | None, autoregressive: bool | None, seed: int
     ) -> None:
         self.reader, self.baseline = reader, baseline
         self.mean, self.std, self.own_stats, self.stats_origin = mean, std, own_stats, stats_origin
@@ -450,24 +110,26 @@ class _Analysis:
             return np.arange(len(units))
         speakers = [pairs.speaker(unit.index) for unit in units]
         names = sorted({s for s in speakers if s is not None})
-        if None not in speakers and len(names) >= _FOLDS:
-            return np.array([names.index(str(s)) % _FOLDS for s in speakers])
-        return np.arange(len(units)) % _FOLDS
+        if None not in speakers and len(names) >= FOLDS:
+            return np.array([names.index(str(s)) % FOLDS for s in speakers])
+        return np.arange(len(units)) % FOLDS
 
     def _folds_text(self) -> str:
         count = len(self.reader.usable)
         if count == 1:
-            return f"one utterance: {self.n_folds} contiguous blocks, each scored with the fit on the others"
+            return f"{self.n_folds} contiguous blocks of the one utterance, each scored with the fit on the others"
         if not self.reader.by_utterance:
             return f"{count} utterances: each scored with the fit on the others"
         names = {self.reader.pairs.speaker(u.index) for u in self.reader.units}
-        grouped = "speaker" if None not in names and len(names) >= _FOLDS else "utterance"
+        grouped = "speaker" if None not in names and len(names) >= FOLDS else "utterance"
         return f"{self.n_folds} folds grouped by {grouped}"
 
     def run(self) -> Diagnosis:
         """All passes, then the verdict."""
         s, reader = self.summary, self.reader
-        sample_like = self.kind == "sample" or (self.kind is None and s.s_w_ratio > 0 and abs(math.log(float(s.s_w_ratio))) < _SAMPLE_RATIO)
+        sample_like = self.kind == "sample" or (
+            self.kind is None and float(s.s_w_ratio) > 0.0 and abs(math.log(float(s.s_w_ratio))) < _SAMPLE_RATIO
+        )
         draws = self._draws()
         intervals = _intervals(draws, sample_like)
         null, probe, structure, structure_r = self._dependence()

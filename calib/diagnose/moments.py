@@ -86,11 +86,11 @@ class Summary:
     @property
     def slope_mm(self) -> np.ndarray:
         """Moment matching: s_y / s_p with the sign of r; 0 for a constant prediction."""
-        return np.where(self.r < 0, -1.0, 1.0) * _ratio(self.s_y, self.s_p)
+        return np.asarray(np.where(self.r < 0, -1.0, 1.0) * _ratio(self.s_y, self.s_p))
 
     def intercept(self, slope: np.ndarray) -> np.ndarray:
         """The intercept that goes with a slope: m_y - slope m_p."""
-        return self.m_y - slope * self.m_p
+        return np.asarray(self.m_y - slope * self.m_p)
 
     @property
     def s_w_ratio(self) -> np.ndarray:
@@ -104,13 +104,13 @@ class Summary:
         shrinkage that least squares would gain beyond that is the nature of such a model, not a fault.
         """
         best = 2.0 * self.s_y**2 * (1.0 - np.abs(self.r)) if sample_like else (1.0 - self.r**2) * self.s_y**2
-        return np.clip(_ratio(self.mse - best, self.mse), 0.0, 1.0)
+        return np.asarray(np.clip(_ratio(self.mse - best, self.mse), 0.0, 1.0))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``a / b``, and 0 where b is 0."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b != 0)
+    return np.asarray(np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b != 0))
 
 
 class Moments:
@@ -186,7 +186,7 @@ class Moments:
 
     def bin_means(self, weights: np.ndarray) -> np.ndarray:
         """Per-bin means of the target over the weighted units, ``(M,)``."""
-        return self.shift_y + weights @ self.sums[:, 1] / (weights @ self.n)
+        return np.asarray(self.shift_y + weights @ self.sums[:, 1] / (weights @ self.n))
 
     def per_bin(self) -> dict[str, np.ndarray]:
         """Per-bin mean, sd and correlation of prediction and target over all units, each ``(M,)``."""

@@ -43,6 +43,8 @@ def time_shift_null(centred: list[tuple[np.ndarray, np.ndarray]]) -> NullDistrib
     Args:
         centred: for each utterance ``(p, y)``, ``(T, M)``, per-bin means removed.
     """
+    # One very short utterance would leave no shift for the others.
+    centred = [pair for pair in centred if pair[0].shape[0] >= 4 * _MIN_SHIFT] or centred
     shortest = min(p.shape[0] for p, _ in centred)
     stop = shortest - _MIN_SHIFT
     if stop <= _MIN_SHIFT:

@@ -51,7 +51,11 @@ class Check:
 
     def text(self) -> str:
         """For people, for example ``r within bin, magnitude 0.013 < 0.3: yes``."""
-        return f"{self.name} {self.value:.4g} {self.op} {self.threshold:.4g}: {'yes' if self.holds else 'no'}"
+        return f"{self.name} {_number(self.value)} {self.op} {_number(self.threshold)}: {'yes' if self.holds else 'no'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 and value == round(value) else f"{value + 0.0:.4g}"
 
 
 @dataclass(frozen=True)
@@ -241,20 +245,20 @@ def decide(e: Evidence) -> Verdict:
 
     def ask(*rules: Check) -> bool:
         """Record the rules, and say whether all of them hold."""
-        checks.extend(rules)
+        checks.extend(rule for rule in rules if rule not in checks)
         return all(rule.holds for rule in rules)
 
     name = _state(e, ask)
     state = STATES[name]
     refusal = None
     if not state.writes:
-        refusal = f"{state.headline}; nothing was repaired and nothing written"
+        refusal = "nothing was repaired and nothing was written"
     else:
         ratio = e.identity_gate_ratio if name == "healthy" else e.gate_ratio
         gate = Check("MAE after, on unseen folds, over the best constant's", ratio, "<=", GATE, "the result is worth more than a constant")
         checks.append(gate)
         if not gate.holds:
-            refusal = f"the fit is no better than a constant on unseen data (MAE ratio {ratio:.3f}, needed {GATE:g}); nothing was repaired and nothing written"
+            refusal = f"the fit is no better than a constant on unseen data (MAE ratio {ratio:.3f}, needed {GATE:g}): nothing was repaired and nothing was written"
     warnings: tuple[str, ...] = ()
     if refusal is None and name == "weak":
         warnings = (f"the signal is weak: after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",)
@@ -302,7 +306,7 @@ def _floor(r_w: float) -> float:
 
 
 def _sentence(name: str, e: Evidence) -> str:
-    r = f"r within bin {e.r_w:.3f} (95 % {e.r_w_low:.3f} to {e.r_w_high:.3f} in magnitude; unrelated pairs reach {e.null_limit:.3f})"
+    r = f"r within bin {round(e.r_w, 3) + 0.0:.3f} (95 % {e.r_w_low:.3f} to {e.r_w_high:.3f} in magnitude; unrelated pairs reach {e.null_limit:.3f})"
     if name == "invalid":
         return "; ".join(e.invalid)
     if name == "insufficient":

@@ -76,15 +76,15 @@ class NumpyNamespace:
 
     def sqrt(self, x: np.ndarray) -> np.ndarray:
         """See `ArrayNamespace`."""
-        return np.sqrt(x)
+        return np.asarray(np.sqrt(x))
 
     def maximum(self, x: np.ndarray, floor: float) -> np.ndarray:
         """See `ArrayNamespace`."""
-        return np.maximum(x, np.float32(floor))
+        return np.asarray(np.maximum(x, np.float32(floor)))
 
     def log(self, x: np.ndarray) -> np.ndarray:
         """See `ArrayNamespace`."""
-        return np.log(x)
+        return np.asarray(np.log(x))
 
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         """See `ArrayNamespace`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +108,9 @@ def reader_for(source: Source, frontend: FrontEnd | None, *, layout: str | None 
         return MelReader(frontend, device=device)
     from calib.data.arrays import array_shape
 
-    def shapes():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def shapes() -> Iterator[tuple[int, ...]]:
         for item in source:
-            try:
-                yield array_shape(item.mel)  # type: ignore[arg-type]
-            except DataError:
-                continue  # counted and named when it is read
+            with contextlib.suppress(DataError):  # counted and named when it is read
+                yield array_shape(item.mel or "")
 
     return MelReader(frontend, decide_layout(shapes(), layout, n_mels=None if frontend is None else frontend.n_mels))

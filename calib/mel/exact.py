@@ -128,7 +128,8 @@ class DyadicHistogram:
         if shift == 0:
             return self.start, self.counts
         start = self.start >> shift
-        keys = ((self.start + np.arange(self.counts.size)) >> shift) - start
+        # Python integers: far from zero, a bin's index is larger than an int64.
+        keys = np.array([((self.start + k) >> shift) - start for k in range(self.counts.size)], dtype=np.intp) if abs(self.start) >> 62 else ((self.start + np.arange(self.counts.size)) >> shift) - start
         out = np.zeros(int(keys[-1]) + 1, dtype=np.int64)
         np.add.at(out, keys, self.counts)
         return start, out

@@ -50,6 +50,11 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "utterance_norm": (None, "minmax", "instance"),
 }
 
+# Whole numbers, with the lowest allowed value; 0 stands for another field.
+_WHOLE = {
+    "sample_rate": 1, "n_fft": 1, "win_length": 0, "hop_length": 1, "n_mels": 1, "trim_frame_length": 1, "trim_hop_length": 1, "fb_sample_rate": 0, "power": 1,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -139,10 +144,11 @@ class FrontEnd:
             if getattr(self, name) not in allowed:
                 options = ", ".join(str(option) for option in allowed)
                 raise UsageError(f"front end: {name} is {getattr(self, name)!r}; it must be one of {options}")
-        for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "trim_frame_length", "trim_hop_length"):
+        for name, lowest in _WHOLE.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise UsageError(f"front end: {name} must be a positive whole number, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or value < lowest:
+                raise UsageError(f"front end: {name} must be a {'positive ' if lowest else ''}whole number, got {value!r}")
+            object.__setattr__(self, name, int(value))
         self._canonicalise()
         nyquist = self.fb_sample_rate / 2
         if not 0 <= self.fmin < self.fmax <= nyquist:
@@ -155,22 +161,38 @@ class FrontEnd:
             values = getattr(self, name)
             if values is not None and len(values) != self.n_mels:
                 raise UsageError(f"front end: {name} has {len(values)} values for {self.n_mels} mel bins")
+        if self.padding == "same" and self.hop_length > self.n_fft:
+            raise UsageError(f"front end: padding same needs hop_length <= n_fft, got {self.hop_length} and {self.n_fft}")
+        for name in ("trim_top_db", "peak_norm"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise UsageError(f"front end: {name} must be positive, got {getattr(self, name)!r}")
+        for name in ("post_scale", "log_multiplier"):
+            if getattr(self, name) == 0:
+                raise UsageError(f"front end: {name} must not be 0")
+        if self.spectrum_eps < 0:
+            raise UsageError(f"front end: spectrum_eps must not be negative, got {self.spectrum_eps!r}")
+        if self.post_std is not None and min(self.post_std) <= 0:
+            raise UsageError(f"front end: post_std must be positive, got {min(self.post_std)!r}")
+        if self.clip_min is not None and self.clip_max is not None and self.clip_min >= self.clip_max:
+            raise UsageError(f"front end: clip_min {self.clip_min:g} is not below clip_max {self.clip_max:g}")
 
     def _canonicalise(self) -> None:
         """Spell out what stands for something else, so that two ways of saying the same thing have one identity."""
         put = functools.partial(object.__setattr__, self)
         put("win_length", self.win_length or self.n_fft)
         put("fb_sample_rate", self.fb_sample_rate or self.sample_rate)
-        put("fmax", float(self.fmax or self.fb_sample_rate / 2))
-        for name in ("post_mean", "post_std"):
-            values = getattr(self, name)
-            put(name, None if values is None else tuple(float(v) for v in values))
+        put("fmax", self.fmax or self.fb_sample_rate / 2)
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            if "float" in str(item.type) and isinstance(value, int) and not isinstance(value, bool):
-                put(item.name, float(value))
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"front end: {item.name} must be finite, got {value!r}")
+            if "float" not in str(item.type) or value is None:
+                continue
+            try:
+                value = tuple(float(v) for v in value) if "tuple" in str(item.type) else float(value)
+            except OverflowError:
+                value = math.inf
+            if not all(map(math.isfinite, value if isinstance(value, tuple) else (value,))):
+                raise UsageError(f"front end: {item.name} must be finite, got {getattr(self, item.name)!r:.80}")
+            put(item.name, value)
 
     # --- names and identity -------------------------------------------------------------------------------------
 
@@ -207,7 +229,7 @@ class FrontEnd:
                 data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
             except FileNotFoundError:
                 raise DataError(f"{path}: no such file") from None
-            except (OSError, ValueError, yaml.YAMLError) as error:
+            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
                 raise DataError(f"{path}: cannot be read as YAML: {error}") from None
         if isinstance(data, Mapping) and isinstance(data.get("frontend"), Mapping):
             data = data["frontend"]  # a statistics file carries its front end
@@ -235,7 +257,8 @@ class FrontEnd:
                 or ("tuple" in kind and isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value))
             )
             if not good:
-                raise UsageError(f"front end: {key} cannot be {value!r}; it is {kind}")
+                hint = "YAML reads 1e-5 as a text; write 1.0e-5" if isinstance(value, str) and _is_number(value) else None
+                raise UsageError(f"front end: {key} cannot be {value!r}; it is {kind}", hint=hint)
         return cls(**fields)
 
     def fields(self) -> dict[str, Any]:
@@ -277,7 +300,7 @@ class FrontEnd:
     @property
     def floor(self) -> float | None:
         """The value of digital silence where the guard makes it a point mass, in the mel's unit; None where it is not."""
-        if self.log == "none" or self.log_guard != "clamp" or self.post_mean is not None or self.utterance_norm is not None:
+        if self.log == "none" or self.log_guard != "clamp" or self.post_mean is not None or self.post_std is not None or self.utterance_norm is not None:
             return None
         value = self._log_scale * math.log(self.log_eps) * self.post_scale + self.post_offset
         return float(np.float32(value if self.clip_min is None else max(value, self.clip_min)))
@@ -431,6 +454,14 @@ class FrontEnd:
         # 40 nepers is 10^17: a mel that far out is noise, and exp of it would only overflow later.
         x = np.exp(np.clip(x / self._log_scale, -40.0, 40.0))
         return np.maximum(x - self.log_eps, 0.0) if self.log_guard == "add" else x
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 _DEFAULT = FrontEnd()

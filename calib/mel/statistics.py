@@ -161,7 +161,7 @@ class DatasetStatistics:
         values = self.n_frames * self.n_mels
         mean, std = moments(values, sum(s1), sum(s2))
         low, high = float(self._low.min()), float(self._high.max())
-        if low == high:
+        if low == high or std == 0:
             raise DataError(
                 f"every mel value of {self.n_utterances} utterances is {low:g}: a dataset without variance cannot be normalised by",
                 hint="look at what the data loader returns (missing files replaced by zeros?)",

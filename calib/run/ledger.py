@@ -51,7 +51,8 @@ class Ledger:
                 self._file.truncate(0)
             self._read(identity)
         except BaseException:
-            self._file.close()
+            with contextlib.suppress(OSError):  # closing flushes, and fails again where the disk is full
+                self._file.close()
             raise
 
     def _lock(self) -> None:
@@ -92,7 +93,8 @@ class Ledger:
         self.finished[key] = value
 
     def _append(self, record: Any) -> None:
-        text = json.dumps(record, ensure_ascii=True, sort_keys=True, allow_nan=False).encode()
+        # Keys stay in their order: what is adopted after a resume must be the same bytes as what was written.
+        text = json.dumps(record, ensure_ascii=True, allow_nan=False).encode()
         try:
             self._file.write(hashlib.sha256(text).hexdigest()[:16].encode() + b"\t" + text + b"\n")
             self._file.flush()

@@ -1,0 +1,180 @@
+"""Pairs as `analyze` reads them: checked, without padding, cut into the units that folds and intervals are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from calib.diagnose.moments import Moments, UnitMoments, unit_moments
+
+__all__ = ["FOLDS", "MIN_UTTERANCES", "PairSet", "Reader", "Unit", "UnusablePairError"]
+
+MIN_UTTERANCES = 5  # below: blocks instead of utterances
+FOLDS = 5
+_PROBED = 40  # utterances held in memory for the null, the lags and the pairings
+_PAD_FRAMES = 8
+
+
+class UnusablePairError(Exception):
+    """Raised by `PairSet.arrays` for a pair that cannot be read or whose shapes do not fit; the text says why."""
+
+
+class PairSet(Protocol):
+    """What `analyze` reads: targets and predictions, cropped to one length, in an order that does not change."""
+
+    def __len__(self) -> int:
+        """Number of utterances."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Identity of an utterance."""
+        ...
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(prediction, target)``, float32 ``(T, M)`` both.
+
+        Raises:
+            UnusablePairError: the pair cannot be used.
+        """
+        ...
+
+    def speaker(self, index: int) -> str | None:
+        """Speaker name, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A stretch of one utterance that is held out together."""
+
+    index: int
+    start: int
+    stop: int
+
+
+class Reader:
+    """Reads the pairs with padding removed, and knows the units.
+
+    Args:
+        pairs: the pairs.
+        notes: where notices go.
+        allow_skipped: percent of pairs that may be unusable.
+    """
+
+    def __init__(self, pairs: PairSet, notes: list[str], allow_skipped: float = 1.0) -> None:
+        self.pairs = pairs
+        self.notes = notes
+        self.allow_skipped = allow_skipped
+        self.usable: list[int] = []
+        self.lengths: list[int] = []
+        self.units: list[Unit] = []
+        self.moments: list[UnitMoments] = []
+        self.n_mels = 0
+
+    @property
+    def n_frames(self) -> int:
+        """Valid frames."""
+        return sum(self.lengths)
+
+    @property
+    def by_utterance(self) -> bool:
+        """Whether folds and intervals are made of whole utterances."""
+        return len(self.usable) >= MIN_UTTERANCES
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Prediction and target of one utterance without padding."""
+        p, y = self.pairs.arrays(index)
+        n = self.lengths[index] if index < len(self.lengths) else _valid_frames(p, y)
+        return p[:n], y[:n]
+
+    def first_pass(self) -> tuple[list[str], tuple[float, float]]:
+        """Check every array and gather the moments of every utterance.
+
+        Returns:
+            What makes the data invalid, and mean and sd of the targets.
+        """
+        broken: list[str] = []
+        bad: list[str] = []
+        padded = 0
+        for index in range(len(self.pairs)):
+            n, problem = 0, None
+            try:
+                p, y = self.pairs.arrays(index)
+            except UnusablePairError as error:
+                problem = str(error)
+            else:
+                if p.shape != y.shape or y.ndim != 2:
+                    problem = f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}"
+                elif 0 in y.shape:
+                    problem = f"{self.pairs.name(index)}: no frames or no bins, the shape is {y.shape}"
+                elif y.shape[1] != (self.n_mels or y.shape[1]):
+                    problem = f"{self.pairs.name(index)}: {y.shape[1]} bins, the pairs before it have {self.n_mels}"
+                elif found := [
+                    f"{self.pairs.name(index)}: {count} NaN or infinite values in the {what}"
+                    for what, array in (("prediction", p), ("target", y))
+                    if (count := array.size - int(np.count_nonzero(np.isfinite(array))))
+                ]:
+                    bad += found
+                else:
+                    self.n_mels = y.shape[1]
+                    n = _valid_frames(p, y)
+                    padded += p.shape[0] - n
+            self.lengths.append(n)
+            if problem is not None:
+                broken.append(problem)
+            elif n:
+                self.usable.append(index)
+                self.moments.append(unit_moments(p[:n], y[:n]))
+                self.units.append(Unit(index, 0, n))
+        if padded:
+            self.notes.append(f"{padded} frames of padding (a constant tail of the target) were left out")
+        invalid = [_first(bad)] if bad else []
+        if broken and 100.0 * len(broken) > self.allow_skipped * len(self.pairs):
+            invalid.append(_first(broken))
+        elif broken:
+            self.notes.append(f"skipped {_first(broken)}")
+        if invalid or not self.moments:
+            return invalid, (0.0, 1.0)
+        summary = Moments(self.moments).summary()
+        mean, std = float(summary.m_y), float(summary.s_y)
+        if std < 1e-9 * max(1.0, abs(mean)):
+            zero = " (all-zero mels: look at the data loader)" if abs(mean) < 1e-12 else ""
+            return [f"the target has no variance: every value is {mean:g}{zero}"], (mean, 1.0)
+        if self.n_frames >= 3 * FOLDS and float(summary.s_w_y) < 1e-6 * std:
+            return ["the target does not change over time: every bin holds one value (look at the data loader)"], (mean, std)
+        if len(self.usable) == 1:
+            self._split(self.usable[0])
+        return [], (mean, std)
+
+    def _split(self, index: int) -> None:
+        """A single utterance is held out block by block."""
+        p, y = self.arrays(index)
+        edges = np.linspace(0, p.shape[0], FOLDS + 1).astype(int)
+        self.units = [Unit(index, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        self.moments = [unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
+
+    def probe_sample(self) -> list[int]:
+        """Indices of at most `_PROBED` utterances, evenly spread."""
+        count = len(self.usable)
+        chosen = {round(i * (count - 1) / max(min(count, _PROBED) - 1, 1)) for i in range(min(count, _PROBED))}
+        return [self.usable[i] for i in sorted(chosen)]
+
+
+def _first(lines: list[str], most: int = 3) -> str:
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
+
+
+def _valid_frames(p: np.ndarray, y: np.ndarray) -> int:
+    """Frames before the padding: a tail of the target that holds one and the same value in every bin and frame."""
+    n = int(min(p.shape[0], y.shape[0]))
+    if n == 0:
+        return 0
+    last = y[n - 1, 0]
+    if not (y[n - 1] == last).all():
+        return n
+    same: np.ndarray = (y[:n] == last).all(axis=1)
+    changes = np.flatnonzero(~same)
+    stop = int(changes[-1]) + 1 if changes.size else 0
+    return stop if stop and n - stop >= _PAD_FRAMES else n
