@@ -72,8 +72,8 @@ class MelNormalizer:
 
     mel_mean: float
     mel_std: float
-    per_bin_mean: np.ndarray | None = None
-    per_bin_std: np.ndarray | None = None
+    per_bin_mean: np.ndarray | None = field(default=None, compare=False)
+    per_bin_std: np.ndarray | None = field(default=None, compare=False)
     per_bin: bool = False
     stats_id: str | None = None
     frontend_id: str | None = None
@@ -150,8 +150,8 @@ class MelScaler:
 
     scale_factor: float
     offset: float
-    per_bin_scale: np.ndarray | None = None
-    per_bin_offset: np.ndarray | None = None
+    per_bin_scale: np.ndarray | None = field(default=None, compare=False)
+    per_bin_offset: np.ndarray | None = field(default=None, compare=False)
     normalizer: MelNormalizer | None = None
     verdict: str | None = None
     stats_id: str | None = None
@@ -191,11 +191,11 @@ class MelScaler:
         ids = {key: _text(data, key, path) for key in ("stats_id", "frontend_id", "model_id")}
         normalizer = stats if isinstance(stats, MelNormalizer) or stats is None else MelNormalizer.load(stats)
         if normalizer is not None:
-            for key in ("stats_id", "frontend_id"):
+            for key in ("frontend_id", "stats_id"):
                 mine, theirs = ids[key], getattr(normalizer, key)
                 if mine is not None and theirs is not None and mine != theirs:
                     raise ParamsError(
-                        f"{path}: made for {key} {mine}, but the statistics given have {theirs}",
+                        f"{path}: made for {key} {mine}, but the statistics given have {theirs}{_differences(data, normalizer.extra, key)}",
                         hint="use the statistics that the parameters were fitted with, or fit again",
                     )
         try:
@@ -241,6 +241,16 @@ def _read(path: str | os.PathLike[str], schema: str, keys: tuple[str, ...]) -> d
     elif found != schema:
         raise ParamsError(f"{path}: schema is {found!r}, this version reads {schema!r}")
     return data
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any], key: str) -> str:
+    """The fields in which two files differ, where they hold any."""
+    if key == "stats_id":
+        return ""
+    a, b = mine.get("frontend"), theirs.get("frontend")
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return ""
+    return ": " + "; ".join(f"{name} {a.get(name)!r} and {b.get(name)!r}" for name in sorted({*a, *b}) if a.get(name) != b.get(name))
 
 
 def _no_constant(text: str) -> float:

@@ -266,6 +266,7 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
         },
         "state": d.verdict.state,
         "stats_id": stats.get("stats_id"),
+        "frontend": judgement.frontend.fields() if judgement.frontend else None,
         "frontend_id": judgement.frontend.id if judgement.frontend else judgement.header.get("frontend_id") or stats.get("frontend_id"),
         "model_id": judgement.header.get("model_id"),
         "model": None if "model" not in judgement.header else {"options": judgement.header.get("model_options", {}), "output_space": d.output_space},

@@ -167,7 +167,10 @@ class _Work:
         result = call_plugin(spec, self.loaded.model.teacher_force, batch)
         if not isinstance(result, Sequence) or len(result) != len(batch):
             got = len(result) if isinstance(result, Sequence) else type(result).__name__
-            raise PluginError(f"plug-in {spec}: teacher_force returned {got} mels for {len(batch)} utterances")
+            raise PluginError(
+                f"plug-in {spec}: teacher_force returned {got} for {len(batch)} utterances",
+                hint="return a list with one (T, M) array an utterance, without padding",
+            )
         return [checked_mel(spec, mel, self.loaded.frontend.n_mels) for mel in result]
 
     def probe(self) -> list[str]:

@@ -127,19 +127,17 @@ class _Analysis:
     def run(self) -> Diagnosis:
         """All passes, then the verdict."""
         s, reader = self.summary, self.reader
-        sample_like = self.kind == "sample" or (
-            self.kind is None and float(s.s_w_ratio) > 0.0 and abs(math.log(float(s.s_w_ratio))) < _SAMPLE_RATIO
-        )
+        sample_like = self.kind == "sample" or (self.kind is None and _looks_sampled(float(s.s_w_ratio), abs(float(s.r_w))))
+        chosen = "moments" if sample_like else "ols"
         draws = self._draws()
         intervals = _intervals(draws, sample_like)
         null, probe, structure, structure_r = self._dependence()
         maps = self._maps(np.ones(len(reader.units)))
-        pass2 = _SecondPass(self, maps)
+        pass2 = _SecondPass(self, maps[chosen])
         pass2.run()
         rows = [pass2.row(name, maps) for name in _PREDICTORS]
         by_name = {row.name: row for row in rows}
         share = float(s.removable_share(sample_like=sample_like))
-        chosen = "moments" if sample_like else "ols"
         constant = min(by_name["global_mean"].mae, by_name["bin_mean"].mae)
         r_interval = _magnitude(intervals["r_w"], float(s.r_w))
         verdict = decide(
@@ -184,7 +182,7 @@ class _Analysis:
             null=null,
             probe=probe,
             per_bin=self._per_bin(local),
-            histograms=pass2.histograms(),
+            histograms=pass2.histograms(identity=method == "identity"),
             density=pass2.joint(),
             utterances=pass2.utterances("before" if method == "identity" else method),
             notes=self.reader.notes,
@@ -270,6 +268,17 @@ class _Analysis:
         }
 
 
+def _looks_sampled(s_w_ratio: float, r_w: float) -> bool:
+    """Whether a model of undeclared kind has the spread of samples (sd ratio 1) and not of a mean (sd ratio r).
+
+    With a sd ratio of 1 the OLS slope is r, because slope = r / ratio.
+    """
+    if s_w_ratio <= 0.0 or r_w <= 0.0:
+        return False
+    spread = math.log(s_w_ratio)
+    return abs(spread) < _SAMPLE_RATIO and abs(spread) < abs(spread - math.log(r_w))
+
+
 def _mapped(u: UnitMoments, m: AffineMap) -> UnitMoments:
     """Moments of the prediction after an affine map."""
     if m.slope == 1.0 and m.intercept == 0.0:
@@ -338,7 +347,7 @@ def _summary_numbers(s: Summary, share: float, pass2: _SecondPass) -> dict[str, 
 class _SecondPass:
     """Errors of every predictor, in sample and with the other folds' fits; histograms; the utterance table."""
 
-    def __init__(self, analysis: _Analysis, maps: dict[str, AffineMap]) -> None:
+    def __init__(self, analysis: _Analysis, fit: AffineMap) -> None:
         self.a = analysis
         units = analysis.reader.units
         self.absolute = {(name, sample): np.zeros(len(units)) for name in _PREDICTORS for sample in (False, True)}
@@ -350,10 +359,10 @@ class _SecondPass:
         s = analysis.summary
         self.low_p = self.low_y = math.inf
         self.high_p = self.high_y = -math.inf
-        self.map = maps["ols"]
+        self.fit = fit
         self._edges = _edges(float(s.m_y), float(s.s_y))
         self._edges_p = _edges(float(s.m_p), float(s.s_p))
-        self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated")}
+        self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated", "unchanged")}
         self._joint = np.zeros((_DENSITY_BINS, _DENSITY_BINS))
         self._joint_edges = (_edges(float(s.m_p), float(s.s_p), _DENSITY_BINS, 4.0), _edges(float(s.m_y), float(s.s_y), _DENSITY_BINS, 4.0))
 
@@ -377,7 +386,8 @@ class _SecondPass:
         flat_p, flat_y = p.ravel(), y.ravel()
         self._counts["target"] += _count(flat_y, self._edges)
         self._counts["prediction"] += _count(flat_p, self._edges_p)
-        self._counts["calibrated"] += _count(self.map(flat_p), self._edges)
+        self._counts["calibrated"] += _count(self.fit(flat_p), self._edges)
+        self._counts["unchanged"] += _count(flat_p, self._edges)  # what "calibrated" is where nothing needs to be done
         keys_p, keys_y = _keys(flat_p, self._joint_edges[0]), _keys(flat_y, self._joint_edges[1])
         good = (keys_p >= 0) & (keys_y >= 0)
         self._joint += np.bincount(keys_p[good] * _DENSITY_BINS + keys_y[good], minlength=_DENSITY_BINS**2).reshape(_DENSITY_BINS, -1)
@@ -411,17 +421,17 @@ class _SecondPass:
         out = []
         for index, rows in table.items():
             n = self.values[rows].sum()
-            weights = np.zeros(len(reader.units))
-            weights[rows] = 1.0
             before, after, const = (float(self.absolute[name, False][rows].sum() / n) for name in ("before", method, constant))
-            own = self.a.moments.summary(weights)
+            own = self.a.moments.subset(rows)
             out.append(Utterance(reader.pairs.name(index), reader.pairs.speaker(index), reader.lengths[index], before, after, const, float(own.r_w)))
         return out
 
-    def histograms(self) -> dict[str, np.ndarray]:
-        """Edges and densities (share a unit)."""
+    def histograms(self, *, identity: bool) -> dict[str, np.ndarray]:
+        """Edges and densities (share a unit); ``identity``: the calibration leaves the prediction as it is."""
         out: dict[str, np.ndarray] = {"edges": self._edges, "edges_prediction": self._edges_p}
-        for name, counts in self._counts.items():
+        shown = {name: self._counts[name] for name in ("target", "prediction")}
+        shown["calibrated"] = self._counts["unchanged" if identity else "calibrated"]
+        for name, counts in shown.items():
             edges = self._edges_p if name == "prediction" else self._edges
             out[name] = counts / max(counts.sum(), 1.0) / (edges[1] - edges[0])
         return out

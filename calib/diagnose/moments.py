@@ -158,6 +158,10 @@ class Moments:
         sums = (w @ self.sums.reshape(len(self), -1)).reshape(*w.shape[:-1], 5, self.n_mels)
         return self._summarise(n, sums)
 
+    def subset(self, units: list[int]) -> Summary:
+        """Summary of a few units, at the cost of those alone."""
+        return self._summarise(self.n[units].sum(), self.sums[units].sum(axis=0))
+
     def _summarise(self, n: np.ndarray, sums: np.ndarray) -> Summary:
         per_frame = sums / np.asarray(n)[..., None, None]
         dp, dy = per_frame[..., 0, :], per_frame[..., 1, :]

@@ -182,6 +182,14 @@ class FrontEnd:
         put("win_length", self.win_length or self.n_fft)
         put("fb_sample_rate", self.fb_sample_rate or self.sample_rate)
         put("fmax", self.fmax or self.fb_sample_rate / 2)
+        # Parameters of a step that is not taken change nothing, so they must not change the identity.
+        unused = {"trim_frame_length", "trim_hop_length"} if self.trim_top_db is None else set()
+        unused |= {"pad_mode"} if self.padding in {"end", "none"} else set()
+        unused |= {"log_eps", "log_guard", "log_multiplier"} if self.log == "none" else set()
+        unused |= {"spectrum_eps_mode"} if not self.spectrum_eps else set()
+        for item in dataclasses.fields(self):
+            if item.name in unused:
+                put(item.name, item.default)
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if "float" not in str(item.type) or value is None:

@@ -118,7 +118,7 @@ class DatasetStatistics:
         self._lowest = (float("inf"), 0)
         self._histogram = DyadicHistogram()
         self._digest = MultisetDigest()
-        self._speakers: dict[str, list[Any]] = {}
+        self._speakers: dict[str | None, list[Any]] = {}
 
     def add(self, u: UtteranceStatistics) -> None:
         """Add one utterance.
@@ -141,10 +141,10 @@ class DatasetStatistics:
             self._lowest = (lowest, u.at_low + (self._lowest[1] if lowest == self._lowest[0] else 0))
         self._histogram.merge(u.histogram)
         self._digest.add(u.content())
-        frames, s1, s2 = self._speakers.setdefault(u.speaker or "default", [0, ExactSum(1), ExactSum(1)])
+        frames, s1, s2 = self._speakers.setdefault(u.speaker, [0, ExactSum(1), ExactSum(1)])
         s1.add(u.s1.sum(keepdims=True))
         s2.add(u.s2.sum(keepdims=True))
-        self._speakers[u.speaker or "default"][0] = frames + u.n_frames
+        self._speakers[u.speaker][0] = frames + u.n_frames
 
     def result(self, *, floor: float | None = None) -> dict[str, Any]:
         """The statistics as the JSON file has them, without front end and provenance.
@@ -171,9 +171,10 @@ class DatasetStatistics:
         bin_std = [0.0 if same else sd for same, (_, sd) in zip(constant.tolist(), bins, strict=True)]
         dead = [k for k, sd in enumerate(bin_std) if sd < 1e-4 or self._at_floor[k] >= 0.999 * self.n_frames]
         at_floor = int(self._at_floor.sum()) if floor is not None else self._lowest[1]
-        speakers = {name: self._speaker(name) for name in sorted(self._speakers)}
-        if "default" not in speakers:  # readers look for it first: the whole dataset
-            speakers = {"default": {"mel_mean": mean, "mel_std": std, "n_frames": self.n_frames}, **speakers}
+        # Readers fall back on "default": always the whole dataset.
+        speakers: dict[str, dict[str, Any]] = {"default": {"mel_mean": mean, "mel_std": std, "n_frames": self.n_frames}}
+        if set(self._speakers) != {None}:
+            speakers |= {name or "unnamed": self._speaker(name) for name in sorted(self._speakers, key=str) if name != "default"}
         return {
             "mel_mean": mean,
             "mel_std": std,
@@ -195,7 +196,7 @@ class DatasetStatistics:
             "speakers": speakers,
         }
 
-    def _speaker(self, name: str) -> dict[str, Any]:
+    def _speaker(self, name: str | None) -> dict[str, Any]:
         frames, s1, s2 = self._speakers[name]
         mean, std = moments(frames * self.n_mels, s1.numerators()[0], s2.numerators()[0])
         return {"mel_mean": mean, "mel_std": std, "n_frames": frames}

@@ -94,6 +94,12 @@ def _summary(d: Diagnosis, key: str) -> float:
     return d.summary.get(key, float("nan"))
 
 
+_AFTER = {
+    "identity": "prediction, nothing to calibrate",
+    "ols": "prediction after linear regression",
+    "moments": "prediction after statistics matching",
+}
+
 # --- distributions ----------------------------------------------------------------------------------------------
 
 
@@ -106,7 +112,7 @@ def _histograms(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
     strips = [
         ("target", "target", h["edges"], TARGET),
         ("prediction", "prediction, as it is", h["edges_prediction"], PREDICTION),
-        ("calibrated", "prediction after linear regression", h["edges"], CALIBRATED),
+        ("calibrated", _AFTER.get(d.method, "prediction after the fit"), h["edges"], CALIBRATED),
     ]
     strips = [strip for strip in strips if strip[0] in h]
     canvas = New(figsize=(_WIDTH, 2.95), layout="constrained")

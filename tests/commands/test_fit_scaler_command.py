@@ -129,6 +129,17 @@ def test_force_on_a_refused_fit_writes_no_signal_inside(calib: Cli, unrelated: P
         MelScaler.load(tmp_path / PARAMS, tmp_path / STATS)
 
 
+def test_force_on_a_collapsed_model_says_no_signal_and_keeps_the_state_beside(
+    calib: Cli, pairs: Path, tmp_path: Path
+) -> None:
+    for path in (pairs / "predictions").iterdir():
+        np.save(path, np.zeros_like(np.load(path)))
+    assert calib("fit-scaler", pairs).code == 5
+    assert calib("fit-scaler", pairs, "--force").code == 0
+    params = json.loads((tmp_path / PARAMS).read_text())
+    assert (params["verdict"], params["state"]) == ("no-signal", "collapsed")
+
+
 def test_invalid_data_exits_3_and_force_does_not_change_that(calib: Cli, pairs: Path, tmp_path: Path) -> None:
     path = next((pairs / "predictions").iterdir())
     bad = np.load(path)

@@ -81,6 +81,14 @@ def test_bins_that_never_leave_the_floor_and_constant_bins_are_named() -> None:
     assert got["per_bin"]["std"][3] == got["per_bin"]["std"][5] == 0.0
 
 
+def test_a_bin_that_leaves_the_floor_in_one_frame_of_a_thousand_is_dead_too() -> None:
+    x = mel_field(2000, 0, 6)
+    x[:, 2] = x[:, 4] = FLOOR
+    x[:2, 2] = 0.0
+    x[:3, 4] = 0.0
+    assert collect([x]).result(floor=FLOOR)["dead_bins"] == [2]
+
+
 def test_without_a_front_end_the_floor_is_the_smallest_value_seen() -> None:
     x = np.array([[0.0, 1.0], [0.0, 2.0]], dtype=np.float32)
     got = collect([x, x + 1, x], floor=None).result()
