@@ -36,6 +36,7 @@ def corpus(folder: Path) -> list[Path]:
 
 
 def with_calib(paths: list[Path]) -> float:
+    """All of calib's statistics; returns the mean."""
     from calib.data.audio import read_audio
     from calib.mel.frontend import FrontEnd
     from calib.mel.statistics import DatasetStatistics, measure
@@ -48,6 +49,7 @@ def with_calib(paths: list[Path]) -> float:
 
 
 def with_librosa(paths: list[Path]) -> float:
+    """A soundfile and librosa loop that sums by bin; returns the mean."""
     import librosa
     import soundfile as sf
 
@@ -63,6 +65,7 @@ def with_librosa(paths: list[Path]) -> float:
 
 
 def main() -> None:
+    """Alternate the two, keep the best of each, write the result."""
     from threadpoolctl import threadpool_limits
 
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
@@ -82,7 +85,8 @@ def main() -> None:
         "times_real_time": {name: round(value) for name, value in best.items()},
         "ratio_to_librosa": round(best["calib"] / best["librosa"], 2),
         "means": means,
-        "versions": {name: version(name) for name in ("numpy", "scipy", "librosa", "soundfile")} | {"python": platform.python_version(), "machine": platform.machine()},
+        "versions": {name: version(name) for name in ("numpy", "scipy", "librosa", "soundfile")}
+        | {"python": platform.python_version(), "machine": platform.machine()},
     }
     (HERE / "front_end.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -22,9 +22,15 @@ __all__ = ["COMMANDS", "main"]
 # name -> (module, one line). `calib --help` shows this table and imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
     "stats": ("calib.commands.stats", "Mel statistics of a dataset -> mel_normalization_stats.json"),
-    "teacher-force": ("calib.commands.teacher_force", "Run a model over a held-out set with the true mels as decoder input -> PAIRS"),
+    "teacher-force": (
+        "calib.commands.teacher_force",
+        "Run a model over a held-out set with the true mels as decoder input -> PAIRS",
+    ),
     "pair": ("calib.commands.pair", "PAIRS from what any other program wrote, without copying"),
-    "fit-scaler": ("calib.commands.fit_scaler", "Scale and offset by linear regression, or a refusal -> mel_scaling_params.json"),
+    "fit-scaler": (
+        "calib.commands.fit_scaler",
+        "Scale and offset by linear regression, or a refusal -> mel_scaling_params.json",
+    ),
     "diagnose": ("calib.commands.diagnose", "The verdict: what is wrong and what to do next"),
     "report": ("calib.commands.report", "The verdict as one HTML page and its JSON twin"),
     "synth": ("calib.commands.synth", "Text -> mel -> calibrated mel -> vocoder -> WAV"),
@@ -37,10 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class _LazyGroup(TyperGroup):
     """Imports a command's module when it is called; help needs only the table."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
         """Enough of a command to be listed; `resolve_command` is what calls one."""
         return _stub(cmd_name) if cmd_name in COMMANDS else None
 
@@ -81,8 +87,12 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help="calib tells why a text-to-speech model sounds like noise, repairs it when a calibration can, and refuses, with the cause, when it cannot.")
-def _root(version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version.")) -> None:
+@app.callback(
+    help="calib tells why a text-to-speech model sounds like noise, repairs it when a calibration can, and refuses, with the cause, when it cannot."
+)
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
     del version
 
 
@@ -113,7 +123,9 @@ def _run(args: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except _TerminatedError:
-        terminal.warning("terminated: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
+        terminal.warning(
+            "terminated: no half-written result was left behind; teacher-force goes on where it stopped when it is run again"
+        )
         return 143
     except BrokenPipeError:
         # The reader of our output went away (| head): no error of ours, and nothing more can be said to it.
@@ -127,7 +139,7 @@ def _run(args: list[str]) -> int:
     except OSError as error:
         with contextlib.suppress(OSError):
             _unblock_stdout()
-        terminal._write(sys.stderr, f"error: {error.filename or 'reading or writing'}: {error.strerror or error}", "bold red")  # noqa: SLF001
+        terminal.error(f"error: {error.filename or 'reading or writing'}: {error.strerror or error}")
         if verbose:
             raise
         return 3
@@ -137,15 +149,17 @@ def _run(args: list[str]) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's usage errors
             error.show()
             return int(error.exit_code)
-        terminal._write(sys.stderr, f"error: this is a bug in calib: {type(error).__name__}: {error}", "bold red")  # noqa: SLF001
+        terminal.error(f"error: this is a bug in calib: {type(error).__name__}: {error}")
         if verbose:
             raise
-        terminal._write(sys.stderr, "  run again with -v for the traceback, and report it", None)  # noqa: SLF001
+        terminal.error("  run again with -v for the traceback, and report it", style=None)
         return 1
 
 
 def _interrupted() -> int:
-    terminal.warning("interrupted: no half-written result was left behind; teacher-force goes on where it stopped when it is run again")
+    terminal.warning(
+        "interrupted: no half-written result was left behind; teacher-force goes on where it stopped when it is run again"
+    )
     return 130
 
 
@@ -162,9 +176,9 @@ def _unblock_stdout() -> None:
 
 
 def _fail(error: Any, verbose: bool) -> int:
-    terminal._write(sys.stderr, f"error: {error.message}", "bold red")  # noqa: SLF001
+    terminal.error(f"error: {error.message}")
     if error.hint:
-        terminal._write(sys.stderr, f"  {error.hint}", None)  # noqa: SLF001
+        terminal.error(f"  {error.hint}", style=None)
     if verbose:
         import traceback
 

@@ -43,6 +43,10 @@ class Terminal:
         """A warning, also with -q."""
         self._write(sys.stderr, f"warning: {text}", "yellow")
 
+    def error(self, text: str, *, style: str | None = "bold red") -> None:
+        """An error, whatever the level."""
+        self._write(sys.stderr, text, style)
+
     @staticmethod
     def _write(stream: TextIO, text: str, style: str | None) -> None:
         # A lone surrogate (a file name that is no UTF-8) must not stop a message.
@@ -100,7 +104,9 @@ class Progress:
             self._bar.update(self._task, completed=self.done, rate=self._rate())
         elif self._shown and time.monotonic() - self._said > _LINE_EVERY:
             self._said = time.monotonic()
-            terminal.notice(f"{self.label}: {self.done}{f' of {self.total}' if self.total else ''}, {self._rate()}, {duration(self._left())} left")
+            terminal.notice(
+                f"{self.label}: {self.done}{f' of {self.total}' if self.total else ''}, {self._rate()}, {duration(self._left())} left"
+            )
 
     def _elapsed(self) -> float:
         return max(time.monotonic() - self._started, 1e-9)
@@ -143,7 +149,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     """Aligned columns as lines; the first ``left`` columns are left-aligned, the others right-aligned."""
     cells = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
-    return ["  ".join(c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in cells]
+    return [
+        "  ".join(
+            c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
 
 
 terminal = Terminal()

@@ -88,7 +88,9 @@ class MelNormalizer:
         if self.per_bin and (self.per_bin_mean is None or self.per_bin_std is None):
             raise ParamsError("per-bin normalisation was asked for, but there are no per-bin statistics")
         if self.per_bin and self.per_bin_std is not None and not np.all(self.per_bin_std > 0):
-            raise ParamsError(f"per_bin.std of bin {int(np.argmin(self.per_bin_std))} is {float(np.min(self.per_bin_std))!r}; a dead bin cannot be normalised")
+            raise ParamsError(
+                f"per_bin.std of bin {int(np.argmin(self.per_bin_std))} is {float(np.min(self.per_bin_std))!r}; a dead bin cannot be normalised"
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, per_bin: bool = False) -> MelNormalizer:
@@ -111,7 +113,16 @@ class MelNormalizer:
             if np.any(bin_std < 0):
                 raise ParamsError(f"{path}: per_bin.std must not be negative, got {float(bin_std.min())!r}")
         try:
-            return cls(mean, std, bin_mean, bin_std, per_bin, _text(data, "stats_id", path), _text(data, "frontend_id", path), data)
+            return cls(
+                mean,
+                std,
+                bin_mean,
+                bin_std,
+                per_bin,
+                _text(data, "stats_id", path),
+                _text(data, "frontend_id", path),
+                data,
+            )
         except ParamsError as error:
             raise ParamsError(f"{path}: {error.message}", hint=error.hint) from None
 
@@ -167,7 +178,9 @@ class MelScaler:
         _same_length("scales", self.per_bin_scale, "offsets", self.per_bin_offset)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], stats: str | os.PathLike[str] | MelNormalizer | None = None) -> MelScaler:
+    def load(
+        cls, path: str | os.PathLike[str], stats: str | os.PathLike[str] | MelNormalizer | None = None
+    ) -> MelScaler:
         """Read ``mel_scaling_params.json``, strictly.
 
         Args:
@@ -184,10 +197,16 @@ class MelScaler:
         bin_scale = bin_offset = None
         if bins is not None:
             if not isinstance(bins, dict):
-                raise ParamsError(f"{path}: per_bin must be null or an object with scale and offset, got {type(bins).__name__}")
+                raise ParamsError(
+                    f"{path}: per_bin must be null or an object with scale and offset, got {type(bins).__name__}"
+                )
             bin_scale, bin_offset = _vector(bins, "scale", path), _vector(bins, "offset", path)
         if data.get("verdict") == "no-signal":
-            warnings.warn(f"{path}: written by force although calib found no signal; these parameters repair nothing", ParamsWarning, stacklevel=2)
+            warnings.warn(
+                f"{path}: written by force although calib found no signal; these parameters repair nothing",
+                ParamsWarning,
+                stacklevel=2,
+            )
         ids = {key: _text(data, key, path) for key in ("stats_id", "frontend_id", "model_id")}
         normalizer = stats if isinstance(stats, MelNormalizer) or stats is None else MelNormalizer.load(stats)
         if normalizer is not None:
@@ -199,7 +218,9 @@ class MelScaler:
                         hint="use the statistics that the parameters were fitted with, or fit again",
                     )
         try:
-            return cls(scale, offset, bin_scale, bin_offset, normalizer, _text(data, "verdict", path), extra=data, **ids)
+            return cls(
+                scale, offset, bin_scale, bin_offset, normalizer, _text(data, "verdict", path), extra=data, **ids
+            )
         except ParamsError as error:
             raise ParamsError(f"{path}: {error.message}", hint=error.hint) from None
 
@@ -227,7 +248,9 @@ def _read(path: str | os.PathLike[str], schema: str, keys: tuple[str, ...]) -> d
         with open(path, encoding="utf-8-sig") as file:
             data = json.load(file, parse_constant=_no_constant)
     except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file", hint="there is no default: make it with calib stats or calib fit-scaler") from None
+        raise ParamsError(
+            f"{path}: no such file", hint="there is no default: make it with calib stats or calib fit-scaler"
+        ) from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(data, dict):
@@ -237,7 +260,11 @@ def _read(path: str | os.PathLike[str], schema: str, keys: tuple[str, ...]) -> d
         raise ParamsError(f"{path}: lacks {' and '.join(missing)}; it has {', '.join(list(data)[:8]) or 'no keys'}")
     found = data.get("schema")
     if found is None:
-        warnings.warn(f"{path}: a legacy file without schema and identities; nothing shows what it was made for", ParamsWarning, stacklevel=3)
+        warnings.warn(
+            f"{path}: a legacy file without schema and identities; nothing shows what it was made for",
+            ParamsWarning,
+            stacklevel=3,
+        )
     elif found != schema:
         raise ParamsError(f"{path}: schema is {found!r}, this version reads {schema!r}")
     return data
@@ -250,7 +277,9 @@ def _differences(mine: dict[str, Any], theirs: dict[str, Any], key: str) -> str:
     a, b = mine.get("frontend"), theirs.get("frontend")
     if not isinstance(a, dict) or not isinstance(b, dict):
         return ""
-    return ": " + "; ".join(f"{name} {a.get(name)!r} and {b.get(name)!r}" for name in sorted({*a, *b}) if a.get(name) != b.get(name))
+    return ": " + "; ".join(
+        f"{name} {a.get(name)!r} and {b.get(name)!r}" for name in sorted({*a, *b}) if a.get(name) != b.get(name)
+    )
 
 
 def _no_constant(text: str) -> float:

@@ -14,7 +14,14 @@ import pytest
 from calib.cli import COMMANDS, _load
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "README.fa.md", "CONTRIBUTING.md", "configs/README.md", "reports/README.md", "docs/commands.md"]
+DOCUMENTS = [
+    "README.md",
+    "README.fa.md",
+    "CONTRIBUTING.md",
+    "configs/README.md",
+    "reports/README.md",
+    "docs/commands.md",
+]
 
 
 def _leaves(name: str) -> list[tuple[str, Any]]:
@@ -51,7 +58,9 @@ def test_the_plugin_in_contributing_runs(tmp_path: Path) -> None:
     from calib.models.loading import load_model
     from calib.models.protocol import Utterance
 
-    code = re.search(r"```python\n(# adapters/mymodel\.py.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = re.search(
+        r"```python\n(# adapters/mymodel\.py.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert code
     (tmp_path / "mymodel.py").write_text(code[1], encoding="utf-8")
     model = load_model(f"{tmp_path / 'mymodel.py'}:factory")
@@ -61,6 +70,13 @@ def test_the_plugin_in_contributing_runs(tmp_path: Path) -> None:
 
 def test_docstring_examples_run() -> None:
     """The examples in the docstrings of the light modules give what they say."""
-    modules = ["calib.errors", "calib.params", "calib.console", "calib.mel.exact", "calib.mel.frontend", "calib.commands.synth"]
+    modules = [
+        "calib.errors",
+        "calib.params",
+        "calib.console",
+        "calib.mel.exact",
+        "calib.mel.frontend",
+        "calib.commands.synth",
+    ]
     code = "import doctest, importlib, sys\nfor m in sys.argv[1:]:\n    r = doctest.testmod(importlib.import_module(m))\n    assert r.attempted and not r.failed, (m, r)"
     subprocess.run([sys.executable, "-c", code, *modules], check=True)

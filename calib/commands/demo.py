@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-
 import typer
 
 from calib.commands import options as o
@@ -78,14 +77,20 @@ def run_demo(output: Path, *, force: bool = False, limit: int | None = None) -> 
     from calib.report import IndexEntry, build_index
 
     if not (CORPUS / "metadata.csv").is_file():
-        raise DataError(f"the embedded corpus is missing at {CORPUS}", hint="python -m calib.models.reference.corpus makes it")
+        raise DataError(
+            f"the embedded corpus is missing at {CORPUS}", hint="python -m calib.models.reference.corpus makes it"
+        )
     results = []
     entries = []
     for case in CASES:
         terminal.notice(f"\n{case.name}: {case.what}", "bold")
         result = run(dataclasses.replace(case.config, output=output / case.name, limit=limit), force=force)
         results.append(result)
-        files = {path.name: _link(path, output) for path in (result.stats, result.params, result.report.twin) if path is not None}
+        files = {
+            path.name: _link(path, output)
+            for path in (result.stats, result.params, result.report.twin)
+            if path is not None
+        }
         entries.append(
             IndexEntry.of(
                 case.name, result.judgement.diagnosis, result.judgement.unit, report=_link(result.report.html, output), files=files,
@@ -110,14 +115,23 @@ def _check(results: list[RunResult]) -> None:
     for case, result in zip(CASES, results, strict=True):
         verdict = result.judgement.diagnosis.verdict
         if verdict.state != case.expected or (result.params is not None) != case.written:
-            raise CalibError(f"demo case {case.name}: the verdict is {verdict.state} and parameters were {'written' if result.params else 'not written'}; expected {case.expected}")
+            raise CalibError(
+                f"demo case {case.name}: the verdict is {verdict.state} and parameters were {'written' if result.params else 'not written'}; expected {case.expected}"
+            )
 
 
 def _rows(results: list[RunResult]) -> list[list[str]]:
     rows = []
     for case, result in zip(CASES, results, strict=True):
         d = result.judgement.diagnosis
-        heard = next((h for name, h in result.report.heard.items() if name == list(result.report.heard)[min(1, len(result.report.heard) - 1)]), {})
+        heard = next(
+            (
+                h
+                for name, h in result.report.heard.items()
+                if name == list(result.report.heard)[min(1, len(result.report.heard) - 1)]
+            ),
+            {},
+        )
         rows.append(
             [
                 case.name, d.verdict.state.upper() + ("" if d.verdict.writes else " (refused)"), f"{d.row('before').mae:.3f}", f"{d.after.mae:.3f}", f"{d.best_constant.mae:.3f}",
@@ -128,7 +142,9 @@ def _rows(results: list[RunResult]) -> list[list[str]]:
     return rows
 
 
-@app.command(help="The whole pipeline on an embedded corpus and model: three cases, three verdicts, three reports, an index page, WAVs before and after.")
+@app.command(
+    help="The whole pipeline on an embedded corpus and model: three cases, three verdicts, three reports, an index page, WAVs before and after."
+)
 def demo(
     output: o.Output = None,
     limit: o.Limit = None,
@@ -142,11 +158,24 @@ def demo(
     started = time.monotonic()
     results = run_demo(folder, force=force, limit=limit)
     terminal.result()
-    header = ["case", "verdict", "MAE before", "MAE after", "MAE constant", "r within bin", "audio before", "audio after", "audio target", "written"]
+    header = [
+        "case",
+        "verdict",
+        "MAE before",
+        "MAE after",
+        "MAE constant",
+        "r within bin",
+        "audio before",
+        "audio after",
+        "audio target",
+        "written",
+    ]
     for line in table(header, _rows(results), left=2):
         terminal.result(line)
     unit = results[0].judgement.unit
-    terminal.result(f"MAE on unseen utterances, in {unit}; audio: MAE between the mel of the vocoded audio and the target mel (median utterance).")
+    terminal.result(
+        f"MAE on unseen utterances, in {unit}; audio: MAE between the mel of the vocoded audio and the target mel (median utterance)."
+    )
     for case, result in zip(CASES, results, strict=True):
         d = result.judgement.diagnosis
         terminal.result()
@@ -154,10 +183,10 @@ def demo(
         terminal.result(f"  {d.verdict.sentence}.")
         if not d.verdict.writes:
             gain = 1.0 - d.row("ols").mae / d.row("before").mae
-            terminal.result(f"  The fit cuts MAE by {gain:.0%}, from {d.row('before').mae:.3f} to {d.row('ols').mae:.3f}; so does a constant ({d.best_constant.mae:.3f}). Nothing was repaired and nothing written.")
+            terminal.result(
+                f"  The fit cuts MAE by {gain:.0%}, from {d.row('before').mae:.3f} to {d.row('ols').mae:.3f}; so does a constant ({d.best_constant.mae:.3f}). Nothing was repaired and nothing written."
+            )
         terminal.result(f"  {result.report.html}")
     terminal.result()
     terminal.result(f"index: {folder / 'index.html'} ({duration(time.monotonic() - started)})")
     _check(results)
-
-

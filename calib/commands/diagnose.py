@@ -14,13 +14,22 @@ from calib.console import terminal
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(help="What is wrong with these predictions, how sure that is, and what to do next. Exits 0 on any verdict unless --fail-on.")
+@app.command(
+    help="What is wrong with these predictions, how sure that is, and what to do next. Exits 0 on any verdict unless --fail-on."
+)
 def diagnose(
     pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions.", show_default=False)],
     stats: o.StatsFile = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,
-    output_space: Annotated[str | None, typer.Option("--output-space", help="What the predictions are: raw or normalized; default: what the pairs say, else raw.", show_default=False)] = None,
+    output_space: Annotated[
+        str | None,
+        typer.Option(
+            "--output-space",
+            help="What the predictions are: raw or normalized; default: what the pairs say, else raw.",
+            show_default=False,
+        ),
+    ] = None,
     limit: o.Limit = None,
     allow_skipped: o.AllowSkipped = 1.0,
     seed: o.Seed = 0,

@@ -100,16 +100,35 @@ def refuse(judgement: Judgement) -> None:
     "Writes nothing, and exits 5, when a constant would do as well.",
 )
 def fit_scaler(
-    pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions (pairs.jsonl, target.npy + pred.npy, targets/ + predictions/).", show_default=False)],
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of targets and predictions (pairs.jsonl, target.npy + pred.npy, targets/ + predictions/).",
+            show_default=False,
+        ),
+    ],
     output: o.Output = None,
     stats: o.StatsFile = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,
-    output_space: Annotated[str | None, typer.Option("--output-space", help="What the predictions are: raw or normalized; default: what the pairs say, else raw.", show_default=False)] = None,
+    output_space: Annotated[
+        str | None,
+        typer.Option(
+            "--output-space",
+            help="What the predictions are: raw or normalized; default: what the pairs say, else raw.",
+            show_default=False,
+        ),
+    ] = None,
     limit: o.Limit = None,
     allow_skipped: o.AllowSkipped = 1.0,
     seed: o.Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help='Overwrite existing output, and write even without signal (with "verdict": "no-signal" inside).')] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help='Overwrite existing output, and write even without signal (with "verdict": "no-signal" inside).',
+        ),
+    ] = False,
     fail_on: o.FailOn = "never",
     json_: o.Json = None,
     quiet: o.Quiet = False,
@@ -118,7 +137,14 @@ def fit_scaler(
     """Thin shell of `run`."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     path = output or Path(DEFAULT_NAME)
-    result = run(FitConfig(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed), path, overwrite=force, override=force))
+    result = run(
+        FitConfig(
+            JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed),
+            path,
+            overwrite=force,
+            override=force,
+        )
+    )
     lines = render(result.judgement)
     terminal.result(lines[0], "bold")
     for line in lines[1:]:
@@ -128,7 +154,9 @@ def fit_scaler(
         refuse(result.judgement)
     verdict = result.judgement.diagnosis.verdict
     if result.stats is not None:
-        terminal.notice(f"no --stats was given: the statistics are those of the pairs' own targets, written to {result.stats}")
+        terminal.notice(
+            f"no --stats was given: the statistics are those of the pairs' own targets, written to {result.stats}"
+        )
     terminal.result(f"written: {result.params}")
     if not verdict.writes:
         terminal.warning(f'{result.params} was written by force, with "verdict": "no-signal" inside: {verdict.refusal}')

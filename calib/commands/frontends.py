@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-
 import typer
 
 from calib.commands.options import Json, emit_json, set_level
 from calib.console import table, terminal
 from calib.mel.frontend import FrontEnd, catalogue
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="The mel front ends that calib knows.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, help="The mel front ends that calib knows."
+)
 
 
 @app.command("list")
@@ -17,10 +18,34 @@ def list_(json_: Json = None) -> None:
     """List the named front ends."""
     set_level(quiet=False, verbose=False, json_target=json_)
     entries = sorted({e.id: e for e in catalogue().values()}.values(), key=lambda e: e.id)
-    rows = [[e.id, ", ".join(e.aliases), f"{e.frontend.sample_rate} Hz", f"{e.frontend.n_mels}", f"{e.frontend.fmin:g}-{e.frontend.fmax:g} Hz", e.frontend.unit, e.title] for e in entries]
+    rows = [
+        [
+            e.id,
+            ", ".join(e.aliases),
+            f"{e.frontend.sample_rate} Hz",
+            f"{e.frontend.n_mels}",
+            f"{e.frontend.fmin:g}-{e.frontend.fmax:g} Hz",
+            e.frontend.unit,
+            e.title,
+        ]
+        for e in entries
+    ]
     for line in table(["id", "alias", "rate", "bins", "band", "unit", "what"], rows, left=2):
         terminal.result(line)
-    emit_json(json_, [{"id": e.id, "aliases": list(e.aliases), "title": e.title, "source": e.source, "frontend_id": e.frontend.id, "frontend": e.frontend.fields()} for e in entries])
+    emit_json(
+        json_,
+        [
+            {
+                "id": e.id,
+                "aliases": list(e.aliases),
+                "title": e.title,
+                "source": e.source,
+                "frontend_id": e.frontend.id,
+                "frontend": e.frontend.fields(),
+            }
+            for e in entries
+        ],
+    )
 
 
 @app.command()
@@ -35,7 +60,10 @@ def show(name: str, json_: Json = None) -> None:
         if entry.notes:
             terminal.result(f"notes: {entry.notes.strip()}")
     default = FrontEnd().fields()
-    rows = [[key, str(value), "" if value == default[key] else f"(default {default[key]})"] for key, value in frontend.fields().items()]
+    rows = [
+        [key, str(value), "" if value == default[key] else f"(default {default[key]})"]
+        for key, value in frontend.fields().items()
+    ]
     for line in table(["field", "value", ""], [*rows, ["frontend_id", frontend.id, ""]], left=3):
         terminal.result(line)
     emit_json(json_, {"frontend_id": frontend.id, "frontend": frontend.fields()})
@@ -53,5 +81,3 @@ def diff(a: str, b: str, json_: Json = None) -> None:
         for line in table(["field", a, b], [[key, str(x), str(y)] for key, (x, y) in different.items()], left=3):
             terminal.result(line)
     emit_json(json_, {key: list(values) for key, values in different.items()})
-
-

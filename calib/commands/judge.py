@@ -146,7 +146,13 @@ def judge(config: JudgeConfig) -> Judgement:
     if space not in {"raw", "normalized"}:
         raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
     opened = OpenedPairs(pairs)
-    notes = [f"{len(pairs.orphans)} files without a partner were left out: {', '.join(str(o.id) for o in pairs.orphans[:3])}"] if pairs.orphans else []
+    notes = (
+        [
+            f"{len(pairs.orphans)} files without a partner were left out: {', '.join(str(o.id) for o in pairs.orphans[:3])}"
+        ]
+        if pairs.orphans
+        else []
+    )
     with threadpool_limits(1):  # the arrays are small: a second library thread only spins
         diagnosis = analyze(
             opened,
@@ -162,7 +168,13 @@ def judge(config: JudgeConfig) -> Judgement:
     diagnosis.notes[:0] = list(opened.notices)[:10]
     provenance = {
         "version": __version__,
-        "options": {"seed": config.seed, "limit": config.limit, "output_space": space, "layout": [pairs.layout_pred, pairs.layout_target], "allow_skipped": config.allow_skipped},
+        "options": {
+            "seed": config.seed,
+            "limit": config.limit,
+            "output_space": space,
+            "layout": [pairs.layout_pred, pairs.layout_target],
+            "allow_skipped": config.allow_skipped,
+        },
         "source_digest": opened.digest(),
     }
     stats = normalizer.extra if normalizer is not None else _own_stats(opened, diagnosis, frontend, provenance)
@@ -179,7 +191,14 @@ def _load_stats(path: Path) -> MelNormalizer:
     return normalizer
 
 
-def check_identity(what: str, mine: str | None, theirs: str | None, my_name: str, their_name: str, fields: dict[str, tuple[Any, Any]] | None = None) -> None:
+def check_identity(
+    what: str,
+    mine: str | None,
+    theirs: str | None,
+    my_name: str,
+    their_name: str,
+    fields: dict[str, tuple[Any, Any]] | None = None,
+) -> None:
     """Two known identities that differ are an error that lists the differing fields; an unknown one is a warning.
 
     Raises:
@@ -187,24 +206,35 @@ def check_identity(what: str, mine: str | None, theirs: str | None, my_name: str
     """
     if mine is None or theirs is None:
         unknown = my_name if mine is None else their_name
-        terminal.warning(f"{what} of {unknown} is unknown: nothing shows that {my_name} and {their_name} belong together")
+        terminal.warning(
+            f"{what} of {unknown} is unknown: nothing shows that {my_name} and {their_name} belong together"
+        )
         return
     if mine != theirs:
         listing = "; ".join(f"{key}: {a} here, {b} there" for key, (a, b) in (fields or {}).items())
-        raise DataError(f"{what} of {my_name} is {mine}, of {their_name} {theirs}{': ' + listing if listing else ''}", hint="use files that were made for each other")
+        raise DataError(
+            f"{what} of {my_name} is {mine}, of {their_name} {theirs}{': ' + listing if listing else ''}",
+            hint="use files that were made for each other",
+        )
 
 
-def _check_stats(normalizer: MelNormalizer, frontend: FrontEnd | None, header: dict[str, Any], path: Path | None) -> None:
+def _check_stats(
+    normalizer: MelNormalizer, frontend: FrontEnd | None, header: dict[str, Any], path: Path | None
+) -> None:
     fields = normalizer.extra.get("frontend")
     other = FrontEnd.from_fields(fields) if isinstance(fields, dict) else None
     mine = normalizer.frontend_id
     theirs = frontend.id if frontend else header.get("frontend_id")
-    check_identity("frontend_id", mine, theirs, str(path), "the pairs", other.differences(frontend) if other and frontend else None)
+    check_identity(
+        "frontend_id", mine, theirs, str(path), "the pairs", other.differences(frontend) if other and frontend else None
+    )
     if header.get("stats_id") and normalizer.stats_id:
         check_identity("stats_id", normalizer.stats_id, header["stats_id"], str(path), "the pairs")
 
 
-def _own_stats(opened: OpenedPairs, diagnosis: Diagnosis, frontend: FrontEnd | None, provenance: dict[str, Any]) -> dict[str, Any] | None:
+def _own_stats(
+    opened: OpenedPairs, diagnosis: Diagnosis, frontend: FrontEnd | None, provenance: dict[str, Any]
+) -> dict[str, Any] | None:
     """Statistics of the pairs' own targets, as a whole file; None when the data is invalid."""
     if diagnosis.verdict.state == "invalid":
         return None
@@ -224,7 +254,9 @@ def _own_stats(opened: OpenedPairs, diagnosis: Diagnosis, frontend: FrontEnd | N
         dataset.add(measure(target, floor=floor, seconds=seconds, speaker=opened.speaker(index)))
     if dataset is None:
         return None
-    content = stats_file(dataset.result(floor=floor), frontend, {**provenance, "source": "targets of the pairs", "skipped": {}})
+    content = stats_file(
+        dataset.result(floor=floor), frontend, {**provenance, "source": "targets of the pairs", "skipped": {}}
+    )
     # The same numbers to the last bit as in the file that will stand beside the parameters.
     diagnosis.mel_mean, diagnosis.mel_std = content["mel_mean"], content["mel_std"]
     return content
@@ -256,9 +288,16 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
                 "mae_after": after.mae,
                 "rmse_before": before.rmse,
                 "rmse_after": after.rmse,
-                "constants": {name: {"mae": d.row(name).mae, "rmse": d.row(name).rmse} for name in ("global_mean", "bin_mean")},
+                "constants": {
+                    name: {"mae": d.row(name).mae, "rmse": d.row(name).rmse} for name in ("global_mean", "bin_mean")
+                },
             },
-            "in_sample": {"mae_before": before.mae_in_sample, "mae_after": after.mae_in_sample, "rmse_before": before.rmse_in_sample, "rmse_after": after.rmse_in_sample},
+            "in_sample": {
+                "mae_before": before.mae_in_sample,
+                "mae_after": after.mae_in_sample,
+                "rmse_before": before.rmse_in_sample,
+                "rmse_after": after.rmse_in_sample,
+            },
             "intervals_95": {name: [i.low, i.high] for name, i in d.intervals.items()},
             "resampling": d.resampling,
             "n_utterances": d.n_utterances,
@@ -267,9 +306,13 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
         "state": d.verdict.state,
         "stats_id": stats.get("stats_id"),
         "frontend": judgement.frontend.fields() if judgement.frontend else None,
-        "frontend_id": judgement.frontend.id if judgement.frontend else judgement.header.get("frontend_id") or stats.get("frontend_id"),
+        "frontend_id": judgement.frontend.id
+        if judgement.frontend
+        else judgement.header.get("frontend_id") or stats.get("frontend_id"),
         "model_id": judgement.header.get("model_id"),
-        "model": None if "model" not in judgement.header else {"options": judgement.header.get("model_options", {}), "output_space": d.output_space},
+        "model": None
+        if "model" not in judgement.header
+        else {"options": judgement.header.get("model_options", {}), "output_space": d.output_space},
         "provenance": judgement.provenance,
     }
 
@@ -302,24 +345,44 @@ def _figures(d: Diagnosis, unit: str) -> list[str]:
     single = d.n_utterances == 1
     sample = f"in sample: fitted and scored on {'this one utterance' if single else 'the same utterances'}"
     out = [
-        f"{d.n_utterances} utterance{'s' * (d.n_utterances != 1)}, {d.n_frames} frames, {d.n_mels} bins; target mean {s['target_mean']:.4f}, sd {s['target_sd']:.4f}; "
-        f"prediction mean {s['prediction_mean']:.4f}, sd {s['prediction_sd']:.4f} ({unit})",
+        (
+            f"{d.n_utterances} utterance{'s' * (d.n_utterances != 1)}, {d.n_frames} frames, {d.n_mels} bins; target mean {s['target_mean']:.4f}, sd {s['target_sd']:.4f}; "
+            f"prediction mean {s['prediction_mean']:.4f}, sd {s['prediction_sd']:.4f} ({unit})"
+        ),
         f"r {s['r']:.4f}, R² {s['r_squared']:.5f}; within bin r {s['r_w']:.4f}, sd ratio {s['s_w_ratio']:.4f}; removable share of the squared error {s['removable_share']:.1%}",
         "",
     ]
     rows = []
     for row in d.rows:
         written = d.verdict.writes and row.name == d.after.name
-        numbers = [f"{x:.4f}" for x in ((row.mae_in_sample, row.rmse_in_sample, row.mae, row.rmse) if single else (row.mae, row.rmse, row.mae_in_sample, row.rmse_in_sample))]
-        affine = ["", ""] if row.scale_factor is None or row.offset is None else [f"{row.scale_factor:.5g}", f"{row.offset:.5g}"]
+        numbers = [
+            f"{x:.4f}"
+            for x in (
+                (row.mae_in_sample, row.rmse_in_sample, row.mae, row.rmse)
+                if single
+                else (row.mae, row.rmse, row.mae_in_sample, row.rmse_in_sample)
+            )
+        ]
+        affine = (
+            ["", ""]
+            if row.scale_factor is None or row.offset is None
+            else [f"{row.scale_factor:.5g}", f"{row.offset:.5g}"]
+        )
         rows.append([row.title + (" (written)" if written else ""), *numbers, *affine])
     outside = "unseen blocks" if single else "unseen"
     first, second = ("in sample", outside) if single else (outside, "in sample")
-    out += table(["predictor", f"MAE {first}", f"RMSE {first}", f"MAE {second}", f"RMSE {second}", "scale_factor", "offset"], rows)
+    out += table(
+        ["predictor", f"MAE {first}", f"RMSE {first}", f"MAE {second}", f"RMSE {second}", "scale_factor", "offset"],
+        rows,
+    )
     out += [
         "",
         f"{outside}: {d.folds}; {sample}.",
         f"scale_factor and offset are in the space normalised with mean {d.mel_mean:.4f}, sd {d.mel_std:.4f} ({d.stats_origin}); MAE and RMSE in {unit}.",
-        f"95 % intervals ({d.resampling}): " + ", ".join(f"{label} {d.intervals[name].low:.4g} to {d.intervals[name].high:.4g}" for name, label in (("r_w", "r within bin"), ("slope_ols", "slope"), ("intercept_ols", "intercept"))),
+        f"95 % intervals ({d.resampling}): "
+        + ", ".join(
+            f"{label} {d.intervals[name].low:.4g} to {d.intervals[name].high:.4g}"
+            for name, label in (("r_w", "r within bin"), ("slope_ols", "slope"), ("intercept_ols", "intercept"))
+        ),
     ]
     return out

@@ -20,25 +20,70 @@ from calib.errors import GateError, UsageError
 __all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "set_level"]
 
 Output = Annotated[Path | None, typer.Option("-o", "--out", "--output", help="Where to write.", show_default=False)]
-FrontEndName = Annotated[str, typer.Option("--frontend", help="Mel front end: a name (calib frontends list) or a YAML/JSON file.")]
-OptionalFrontEnd = Annotated[str | None, typer.Option("--frontend", help="Mel front end: a name (calib frontends list) or a YAML/JSON file.", show_default=False)]
-StatsFile = Annotated[Path | None, typer.Option("--stats", help="mel_normalization_stats.json of the training data.", show_default=False)]
-ParamsFile = Annotated[Path | None, typer.Option("--params", help="mel_scaling_params.json from calib fit-scaler.", show_default=False)]
-ModelSpec = Annotated[str, typer.Option("--model", help="Model: an installed name, package.module:factory, or path/to/file.py:factory.")]
-Checkpoint = Annotated[str | None, typer.Option("--checkpoint", help="The model's checkpoint file or folder.", show_default=False)]
-ModelOption = Annotated[list[str] | None, typer.Option("--model-option", help="key=value passed to the model's factory; repeatable.", show_default=False)]
-VocoderSpec = Annotated[str, typer.Option("--vocoder", help="Vocoder: an installed name, package.module:factory, or path/to/file.py:factory.")]
-VocoderCheckpoint = Annotated[str | None, typer.Option("--vocoder-checkpoint", help="The vocoder's checkpoint file or folder.", show_default=False)]
-Columns = Annotated[str | None, typer.Option("--columns", help="Columns of a filelist, for example path,text,speaker.", show_default=False)]
-AudioRoot = Annotated[Path | None, typer.Option("--audio-root", help="Folder that a filelist's paths are relative to.", show_default=False)]
-Split = Annotated[str | None, typer.Option("--split", help="Use metadata_NAME.csv / NAME.txt of the source.", show_default=False)]
-Layout = Annotated[str | None, typer.Option("--layout", help="Layout of stored mels: TM (time first) or MT (bins first).", show_default=False)]
-Jobs = Annotated[int | None, typer.Option("--jobs", help="Processes; default: one a core for a large corpus.", min=1, show_default=False)]
+FrontEndName = Annotated[
+    str, typer.Option("--frontend", help="Mel front end: a name (calib frontends list) or a YAML/JSON file.")
+]
+OptionalFrontEnd = Annotated[
+    str | None,
+    typer.Option(
+        "--frontend", help="Mel front end: a name (calib frontends list) or a YAML/JSON file.", show_default=False
+    ),
+]
+StatsFile = Annotated[
+    Path | None, typer.Option("--stats", help="mel_normalization_stats.json of the training data.", show_default=False)
+]
+ParamsFile = Annotated[
+    Path | None, typer.Option("--params", help="mel_scaling_params.json from calib fit-scaler.", show_default=False)
+]
+ModelSpec = Annotated[
+    str, typer.Option("--model", help="Model: an installed name, package.module:factory, or path/to/file.py:factory.")
+]
+Checkpoint = Annotated[
+    str | None, typer.Option("--checkpoint", help="The model's checkpoint file or folder.", show_default=False)
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--model-option", help="key=value passed to the model's factory; repeatable.", show_default=False),
+]
+VocoderSpec = Annotated[
+    str,
+    typer.Option("--vocoder", help="Vocoder: an installed name, package.module:factory, or path/to/file.py:factory."),
+]
+VocoderCheckpoint = Annotated[
+    str | None,
+    typer.Option("--vocoder-checkpoint", help="The vocoder's checkpoint file or folder.", show_default=False),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", help="Columns of a filelist, for example path,text,speaker.", show_default=False),
+]
+AudioRoot = Annotated[
+    Path | None,
+    typer.Option("--audio-root", help="Folder that a filelist's paths are relative to.", show_default=False),
+]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Use metadata_NAME.csv / NAME.txt of the source.", show_default=False)
+]
+Layout = Annotated[
+    str | None,
+    typer.Option("--layout", help="Layout of stored mels: TM (time first) or MT (bins first).", show_default=False),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", help="Processes; default: one a core for a large corpus.", min=1, show_default=False),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Use only the first N utterances.", min=1, show_default=False)]
-AllowSkipped = Annotated[float, typer.Option("--allow-skipped", help="Percent of utterances that may be unusable.", min=0, max=100)]
+Limit = Annotated[
+    int | None, typer.Option("--limit", help="Use only the first N utterances.", min=1, show_default=False)
+]
+AllowSkipped = Annotated[
+    float, typer.Option("--allow-skipped", help="Percent of utterances that may be unusable.", min=0, max=100)
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-Json = Annotated[str | None, typer.Option("--json", help="Also write the result as JSON to FILE, or to stdout with -.", show_default=False)]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", help="Also write the result as JSON to FILE, or to stdout with -.", show_default=False),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
 FailOn = Annotated[str, typer.Option("--fail-on", help="Exit 10 if the verdict is: fail, warn (or worse), never.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices.")]
@@ -47,7 +92,9 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More notices, an
 FAIL_ON = ("fail", "warn", "never")
 
 
-def set_level(*, quiet: bool, verbose: bool, json_target: str | None = None, force: bool = False, fail_on: str = "never") -> None:
+def set_level(
+    *, quiet: bool, verbose: bool, json_target: str | None = None, force: bool = False, fail_on: str = "never"
+) -> None:
     """Set the terminal's level, keep stdout for the JSON alone when it goes there, and check both options before the work.
 
     Raises:

@@ -17,20 +17,39 @@ from calib.mel.frontend import FrontEnd
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(help="PAIRS from predictions and targets (or audio) that any other program wrote: writes pairs.jsonl, copies nothing.")
+@app.command(
+    help="PAIRS from predictions and targets (or audio) that any other program wrote: writes pairs.jsonl, copies nothing."
+)
 def pair(
     pred: Annotated[Path, typer.Option("--pred", help="Folder of predicted mels.", show_default=False)],
     target: Annotated[Path | None, typer.Option("--target", help="Folder of target mels.", show_default=False)] = None,
-    audio: Annotated[str | None, typer.Option("--audio", help="SOURCE whose audio the targets are computed from, or that gives texts and speakers.", show_default=False)] = None,
-    free_running: Annotated[Path | None, typer.Option("--free-running", help="Folder of free-running predictions.", show_default=False)] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            "--audio",
+            help="SOURCE whose audio the targets are computed from, or that gives texts and speakers.",
+            show_default=False,
+        ),
+    ] = None,
+    free_running: Annotated[
+        Path | None, typer.Option("--free-running", help="Folder of free-running predictions.", show_default=False)
+    ] = None,
     output: o.Output = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
-    output_space: Annotated[str | None, typer.Option("--output-space", help="What the predictions are: raw or normalized.", show_default=False)] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="What the model is: mean (L1, L2) or sample (GAN, flow, diffusion).", show_default=False)] = None,
+    output_space: Annotated[
+        str | None,
+        typer.Option("--output-space", help="What the predictions are: raw or normalized.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", help="What the model is: mean (L1, L2) or sample (GAN, flow, diffusion).", show_default=False
+        ),
+    ] = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -39,7 +58,10 @@ def pair(
     o.set_level(quiet=quiet, verbose=verbose)
     if output is None:
         raise UsageError("calib pair needs -o DIR for the index")
-    for name, value, known in (("--output-space", output_space, ("raw", "normalized")), ("--kind", kind, ("mean", "sample"))):
+    for name, value, known in (
+        ("--output-space", output_space, ("raw", "normalized")),
+        ("--kind", kind, ("mean", "sample")),
+    ):
         if value is not None and value not in known:
             raise UsageError(f"{name} is {value!r}; it must be {' or '.join(known)}")
     header: dict[str, Any] = {}
@@ -50,5 +72,14 @@ def pair(
     source = None if audio is None else open_source(audio, columns=columns, audio_root=audio_root, split=split)
     if source is not None:
         terminal.notice(source.describe())
-    result = index_pairs(pred, target_dir=target, audio_source=source, free_running_dir=free_running, out=output, force=force, header=header, layout=layout)
+    result = index_pairs(
+        pred,
+        target_dir=target,
+        audio_source=source,
+        free_running_dir=free_running,
+        out=output,
+        force=force,
+        header=header,
+        layout=layout,
+    )
     terminal.result(result.describe())

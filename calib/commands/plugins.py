@@ -71,7 +71,10 @@ def open_model(config: ModelConfig, *, frontend: str | None = None) -> LoadedMod
     own = _frontend(config.spec, model.frontend)
     if frontend is not None and (given := FrontEnd.load(frontend)) != own:
         listing = "; ".join(f"{key}: {a} given, {b} the model's" for key, (a, b) in given.differences(own).items())
-        raise UsageError(f"--frontend {frontend} is not the front end of {config.spec}: {listing}", hint="leave --frontend out: the model knows its own")
+        raise UsageError(
+            f"--frontend {frontend} is not the front end of {config.spec}: {listing}",
+            hint="leave --frontend out: the model knows its own",
+        )
     return LoadedModel(model, config.spec, own, _model_id(model, config.checkpoint), config.options)
 
 
@@ -92,8 +95,13 @@ def open_vocoder(config: VocoderConfig, frontend: FrontEnd) -> LoadedVocoder:
     vocoder = load_vocoder(config.spec, config.checkpoint, resolve_device(config.device), options)
     own = _frontend(config.spec, vocoder.frontend)
     if own != frontend:
-        listing = "; ".join(f"{key}: {a} in the mel, {b} in the vocoder" for key, (a, b) in frontend.differences(own).items())
-        raise UsageError(f"the vocoder {config.spec} expects other mels: {listing}", hint="use a vocoder trained on the model's front end")
+        listing = "; ".join(
+            f"{key}: {a} in the mel, {b} in the vocoder" for key, (a, b) in frontend.differences(own).items()
+        )
+        raise UsageError(
+            f"the vocoder {config.spec} expects other mels: {listing}",
+            hint="use a vocoder trained on the model's front end",
+        )
     return LoadedVocoder(vocoder, config.spec, own)
 
 
@@ -101,7 +109,9 @@ def _frontend(spec: str, declared: Any) -> FrontEnd:
     try:
         return FrontEnd.load(declared)
     except UsageError as error:
-        raise PluginError(f"plug-in {spec} declares a front end that cannot be used: {error.message}", hint=error.hint) from error
+        raise PluginError(
+            f"plug-in {spec} declares a front end that cannot be used: {error.message}", hint=error.hint
+        ) from error
 
 
 def _model_id(model: AcousticModel, checkpoint: str | None) -> str | None:

@@ -90,7 +90,8 @@ def write_report(judgement: Judgement, config: ReportConfig, written: dict[str, 
     notes: list[str] = []
     builder = _Examples(judgement, config, notes)
     examples = builder.build()
-    judgement.diagnosis.skipped.update({"audio": note for note in notes})
+    if notes:
+        judgement.diagnosis.skipped["audio"] = "; ".join(notes)
     report = build_report(
         ReportInput(
             title=config.title,
@@ -100,7 +101,11 @@ def write_report(judgement: Judgement, config: ReportConfig, written: dict[str, 
             hop_seconds=fe.hop_length / fe.sample_rate if fe else None,
             fmin=fe.fmin if fe else None,
             fmax=fe.fmax if fe else None,
-            provenance={**judgement.provenance, "frontend": fe.name if fe else None, "vocoder": config.vocoder.spec if config.audio else None},
+            provenance={
+                **judgement.provenance,
+                "frontend": fe.name if fe else None,
+                "vocoder": config.vocoder.spec if config.audio else None,
+            },
             written=written,
         )
     )
@@ -109,7 +114,9 @@ def write_report(judgement: Judgement, config: ReportConfig, written: dict[str, 
     twin = config.output.with_suffix(".json")
     write_json(twin, report.twin, force=config.overwrite)
     o.run_facts(config.output, started, pairs=str(config.judge.pairs))
-    return ReportResult(judgement, config.output, twin, builder.heard, {example.name: dict(example.audio) for example in examples})
+    return ReportResult(
+        judgement, config.output, twin, builder.heard, {example.name: dict(example.audio) for example in examples}
+    )
 
 
 class _Examples:
@@ -152,9 +159,24 @@ class _Examples:
         prediction = np.asarray(heard(pair.pred), dtype=np.float32)
         calibrated = np.asarray((d.calibration if d.method != "identity" else heard)(pair.pred), dtype=np.float32)
         constant = np.broadcast_to(np.asarray(d.per_bin["target_mean"], dtype=np.float32), pair.target.shape)
-        mels = {"target": pair.target, "raw": prediction, "calibrated": calibrated, "constant": np.ascontiguousarray(constant)}
+        mels = {
+            "target": pair.target,
+            "raw": prediction,
+            "calibrated": calibrated,
+            "constant": np.ascontiguousarray(constant),
+        }
         audio = {label: self._sound(mel) for label, mel in mels.items()} if self.vocoder is not None else {}
-        return example(pair.id, role, pair.text, pair.language, pair.target, prediction, calibrated, audio, self._distances(pair.id, pair.target, audio))
+        return example(
+            pair.id,
+            role,
+            pair.text,
+            pair.language,
+            pair.target,
+            prediction,
+            calibrated,
+            audio,
+            self._distances(pair.id, pair.target, audio),
+        )
 
     def _distances(self, name: str, target: np.ndarray, audio: dict[str, tuple[np.ndarray, int]]) -> tuple[str, ...]:
         """How far the mel of each sound is from the target mel; the target's own sound shows what the vocoder costs."""
@@ -169,7 +191,9 @@ class _Examples:
                 found[label] = float(np.abs(mel[:n] - target[:n]).mean())
         self.heard[name] = found
         listing = ", ".join(f"{label} {value:.3f}" for label, value in found.items())
-        return (f"mel of the audio against the target mel, MAE in {self.judgement.unit}: {listing} (target: what the vocoder itself costs)",)
+        return (
+            f"mel of the audio against the target mel, MAE in {self.judgement.unit}: {listing} (target: what the vocoder itself costs)",
+        )
 
     def _sound(self, mel: np.ndarray) -> tuple[np.ndarray, int]:
         spec = self.vocoder.spec
@@ -177,19 +201,33 @@ class _Examples:
         return np.clip(samples, -1.0, 1.0), rate
 
 
-@app.command(help="One self-contained HTML page and its JSON twin: verdict, figures before and after, plots, and the worst, median and best utterance to see and hear.")
+@app.command(
+    help="One self-contained HTML page and its JSON twin: verdict, figures before and after, plots, and the worst, median and best utterance to see and hear."
+)
 def report(
     pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions.", show_default=False)],
     output: o.Output = None,
-    title: Annotated[str | None, typer.Option("--title", help="Title of the page; default: the name of the folder.", show_default=False)] = None,
+    title: Annotated[
+        str | None,
+        typer.Option("--title", help="Title of the page; default: the name of the folder.", show_default=False),
+    ] = None,
     stats: o.StatsFile = None,
     params: o.ParamsFile = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,
-    output_space: Annotated[str | None, typer.Option("--output-space", help="What the predictions are: raw or normalized; default: what the pairs say, else raw.", show_default=False)] = None,
+    output_space: Annotated[
+        str | None,
+        typer.Option(
+            "--output-space",
+            help="What the predictions are: raw or normalized; default: what the pairs say, else raw.",
+            show_default=False,
+        ),
+    ] = None,
     vocoder: o.VocoderSpec = "griffin-lim",
     vocoder_checkpoint: o.VocoderCheckpoint = None,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="With players of target, raw, calibrated and constant.")] = True,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="With players of target, raw, calibrated and constant.")
+    ] = True,
     limit: o.Limit = None,
     allow_skipped: o.AllowSkipped = 1.0,
     seed: o.Seed = 0,

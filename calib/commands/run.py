@@ -150,9 +150,23 @@ def load_config(path: Path) -> RunConfig:
     say_rows = values.pop("say", None) or []
     if not isinstance(say_rows, list):
         raise UsageError(f"{path}: say must be a list of texts")
-    rows = tuple(Sentence(row) if isinstance(row, str) else _fill(Sentence, row, f"{path}: say[{k}]") for k, row in enumerate(say_rows))
+    rows = tuple(
+        Sentence(row) if isinstance(row, str) else _fill(Sentence, row, f"{path}: say[{k}]")
+        for k, row in enumerate(say_rows)
+    )
     config: RunConfig = _fill(RunConfig, values, str(path))
     return dataclasses.replace(config, say=rows)
+
+
+# A field's annotation, by the word that names it, to what YAML may give for it.
+_YAML_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "Path": (str,),
+    "Mapping": (dict,),
+}
 
 
 def _fill(cls: Any, values: Any, where: str) -> Any:
@@ -164,9 +178,10 @@ def _fill(cls: Any, values: Any, where: str) -> Any:
     for key, value in values.items():
         if key not in known:
             raise UsageError(f"{where}: unknown key {key!r}", hint=nearest(str(key), known))
-        kind = str(known[key].type)
-        allowed: list[type] = [t for name, t in (("str", str), ("int", int), ("float", (int, float)), ("bool", bool), ("Path", str), ("Mapping", dict)) if name in kind.replace("Mapping[str, Any]", "Mapping")]  # type: ignore[misc]
-        if not ((value is None and "None" in kind) or (isinstance(value, tuple(allowed)) and (not isinstance(value, bool) or "bool" in kind))):
+        kind = str(known[key].type).replace("Mapping[str, Any]", "Mapping")
+        allowed = tuple(t for word, types in _YAML_TYPES.items() if word in kind for t in types)
+        fits = isinstance(value, allowed) and (not isinstance(value, bool) or "bool" in kind)
+        if not (fits or (value is None and "None" in kind)):
             raise UsageError(f"{where}: {key} cannot be {value!r}; it is {kind}")
         out[key] = Path(str(value)) if "Path" in kind and value is not None else value
     for name, item in known.items():
@@ -210,8 +225,14 @@ def run(config: RunConfig, *, force: bool = False) -> RunResult:
         params = None
     vocoder = VocoderConfig(config.vocoder, config.vocoder_checkpoint, {}, config.device)
     title = config.title or config.output.resolve().name
-    report = write_report(judgement, ReportConfig(judge_config, config.output / "report.html", title, params, vocoder, config.audio, force), written)
-    wavs = _example_wavs(report, config.output / "wavs", force=force) | _say(config, model, vocoder, stats, params, force=force)
+    report = write_report(
+        judgement,
+        ReportConfig(judge_config, config.output / "report.html", title, params, vocoder, config.audio, force),
+        written,
+    )
+    wavs = _example_wavs(report, config.output / "wavs", force=force) | _say(
+        config, model, vocoder, stats, params, force=force
+    )
     return RunResult(config, judgement, report, stats, params, wavs)
 
 
@@ -235,7 +256,9 @@ def _example_wavs(report: ReportResult, folder: Path, *, force: bool) -> dict[st
     return out
 
 
-def _say(config: RunConfig, model: ModelConfig, vocoder: VocoderConfig, stats: Path, params: Path | None, *, force: bool) -> dict[str, Path]:
+def _say(
+    config: RunConfig, model: ModelConfig, vocoder: VocoderConfig, stats: Path, params: Path | None, *, force: bool
+) -> dict[str, Path]:
     """Each sentence without the calibration, and with it where there is one."""
     out: dict[str, Path] = {}
     for number, sentence in enumerate(config.say, 1):
@@ -243,7 +266,17 @@ def _say(config: RunConfig, model: ModelConfig, vocoder: VocoderConfig, stats: P
         cases: list[tuple[str, Path | None]] = [("before", None)] + ([("after", params)] if params is not None else [])
         for label, file in cases:
             synthesizer = Synthesizer(
-                SynthConfig(model, vocoder, stats if file is not None else None, file, voice, sentence.language, sentence.temperature, sentence.top_p, config.seed)
+                SynthConfig(
+                    model,
+                    vocoder,
+                    stats if file is not None else None,
+                    file,
+                    voice,
+                    sentence.language,
+                    sentence.temperature,
+                    sentence.top_p,
+                    config.seed,
+                )
             )
             path = config.output / "wavs" / f"say-{number}-{sentence.language}.{label}.wav"
             say(synthesizer, sentence.text, str(path), stream=False, force=force)
@@ -251,7 +284,10 @@ def _say(config: RunConfig, model: ModelConfig, vocoder: VocoderConfig, stats: P
     return out
 
 
-@app.command(name="run", help="The whole pipeline from one YAML file: statistics, teacher forcing, scaler, report, speech. Writes everything, then exits 5 if the fit was refused.")
+@app.command(
+    name="run",
+    help="The whole pipeline from one YAML file: statistics, teacher forcing, scaler, report, speech. Writes everything, then exits 5 if the fit was refused.",
+)
 def run_command(
     config: Annotated[Path, typer.Argument(help="Pipeline configuration; see configs/.", show_default=False)],
     output: o.Output = None,

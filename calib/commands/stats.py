@@ -56,7 +56,13 @@ def run(config: StatsConfig) -> dict[str, Any]:
     started = time.time()
     ensure_writable(config.output, force=config.force)
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
-    source = open_source(embedded(config.source), columns=config.columns, audio_root=config.audio_root, split=config.split, limit=config.limit)
+    source = open_source(
+        embedded(config.source),
+        columns=config.columns,
+        audio_root=config.audio_root,
+        split=config.split,
+        limit=config.limit,
+    )
     terminal.notice(source.describe())
     device = _device(config.device)
     reader = reader_for(source, frontend, layout=config.layout, device=device)
@@ -83,7 +89,9 @@ def run(config: StatsConfig) -> dict[str, Any]:
     for line in skipped.lines():
         terminal.warning(f"skipped {line}")
     for rate, count in sorted(rates.items()):
-        terminal.notice(f"{count} of {total} files at {rate} Hz were resampled to {frontend.sample_rate if frontend else 0} Hz")
+        terminal.notice(
+            f"{count} of {total} files at {rate} Hz were resampled to {frontend.sample_rate if frontend else 0} Hz"
+        )
     content = stats_file(
         dataset.result(floor=None if frontend is None else frontend.floor),
         frontend,
@@ -107,9 +115,16 @@ def _device(name: str) -> str:
     return "cpu" if name in {"auto", "cpu"} else resolve_device(name)
 
 
-@app.command(help="Mel statistics of a dataset: mean, sd, per bin, quantiles, floor, by speaker. One pass; the same bytes whatever the order and the number of processes.")
+@app.command(
+    help="Mel statistics of a dataset: mean, sd, per bin, quantiles, floor, by speaker. One pass; the same bytes whatever the order and the number of processes."
+)
 def stats(
-    source: Annotated[str, typer.Argument(help="LJSpeech folder, filelist, JSONL manifest, folder of audio, or folder of mels.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="LJSpeech folder, filelist, JSONL manifest, folder of audio, or folder of mels.", show_default=False
+        ),
+    ],
     frontend: o.OptionalFrontEnd = None,
     output: o.Output = None,
     columns: o.Columns = None,
@@ -129,7 +144,11 @@ def stats(
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force)
     path = output or Path(DEFAULT_NAME)
     started = time.monotonic()
-    content = run(StatsConfig(source, frontend, path, columns, audio_root, split, layout, limit, jobs, device, allow_skipped, force))
+    content = run(
+        StatsConfig(
+            source, frontend, path, columns, audio_root, split, layout, limit, jobs, device, allow_skipped, force
+        )
+    )
     for line in render(content):
         terminal.result(line)
     terminal.result(f"written: {path} ({duration(time.monotonic() - started)})")
@@ -150,7 +169,10 @@ def render(content: dict[str, Any]) -> list[str]:
         lines.append(f"dead bins (never above the floor, or constant): {', '.join(map(str, content['dead_bins']))}")
     speakers = content["speakers"]
     if len(speakers) > 1:
-        rows = [[name, f"{v['mel_mean']:.3f}", f"{v['mel_std']:.3f}", str(v["n_frames"])] for name, v in list(speakers.items())[:20]]
+        rows = [
+            [name, f"{v['mel_mean']:.3f}", f"{v['mel_std']:.3f}", str(v["n_frames"])]
+            for name, v in list(speakers.items())[:20]
+        ]
         lines += ["", *table(["speaker", "mean", "sd", "frames"], rows)]
         if len(speakers) > 20:
             lines.append(f"... and {len(speakers) - 20} more speakers (all are in the file)")

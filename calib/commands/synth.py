@@ -77,7 +77,11 @@ class Calibration:
         """What is done to the mel, for people."""
         if self.scaler is not None:
             return f"calibrated: scale_factor {self.scaler.scale_factor:.5g}, offset {self.scaler.offset:.5g} ({self.scaler.verdict or 'no verdict in the file'})"
-        return "denormalised with the statistics" if self.normalizer is not None else "not calibrated (no --params): the mel goes to the vocoder as the model gives it"
+        return (
+            "denormalised with the statistics"
+            if self.normalizer is not None
+            else "not calibrated (no --params): the mel goes to the vocoder as the model gives it"
+        )
 
 
 def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel) -> Calibration:
@@ -96,17 +100,30 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
     if params is not None and stats is None:
         stats = params.parent / STATS_NAME
         if not stats.exists():
-            raise UsageError(f"--params {params} needs the statistics that it belongs to, and {stats} does not exist", hint="give --stats FILE")
+            raise UsageError(
+                f"--params {params} needs the statistics that it belongs to, and {stats} does not exist",
+                hint="give --stats FILE",
+            )
         terminal.notice(f"statistics: {stats}")
     if stats is None:
         if model.model.output_space == "normalized":
-            raise UsageError(f"the model {model.spec} gives normalised mels; they cannot be heard without the statistics", hint="give --stats FILE (no mean or sd is assumed)")
+            raise UsageError(
+                f"the model {model.spec} gives normalised mels; they cannot be heard without the statistics",
+                hint="give --stats FILE (no mean or sd is assumed)",
+            )
         return Calibration()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParamsWarning)
         normalizer = MelNormalizer.load(stats)
         # First against the model: only there are the differing fields known.
-        check_identity("frontend_id", normalizer.frontend_id, model.frontend.id, str(stats), model.spec, _differing(normalizer, model))
+        check_identity(
+            "frontend_id",
+            normalizer.frontend_id,
+            model.frontend.id,
+            str(stats),
+            model.spec,
+            _differing(normalizer, model),
+        )
         scaler = None if params is None else MelScaler.load(params, normalizer)
     for warning in caught:
         terminal.warning(str(warning.message))
@@ -132,9 +149,14 @@ def _check_options(scaler: MelScaler, model: LoadedModel, name: str) -> None:
         return
     mine = {"options": dict(model.options), "output_space": model.model.output_space}
     if made_for != mine:
-        listing = "; ".join(f"{key} {made_for.get(key)} there, {mine[key]} here" for key in mine if made_for.get(key) != mine[key])
+        listing = "; ".join(
+            f"{key} {made_for.get(key)} there, {mine[key]} here" for key in mine if made_for.get(key) != mine[key]
+        )
         options = " ".join(f"--model-option {key}={value}" for key, value in (made_for.get("options") or {}).items())
-        raise DataError(f"{name} was fitted on the model with {listing}", hint=f"run the model as it was fitted: {options or 'without --model-option'}")
+        raise DataError(
+            f"{name} was fitted on the model with {listing}",
+            hint=f"run the model as it was fitted: {options or 'without --model-option'}",
+        )
 
 
 def _differing(normalizer: MelNormalizer, model: LoadedModel) -> dict[str, tuple[Any, Any]] | None:
@@ -160,7 +182,9 @@ class Synthesizer:
             raise DataError(f"--speaker-audio {config.speaker_audio}: no such file")
         self.model = open_model(config.model)
         if not hasattr(self.model.model, "generate"):
-            raise UsageError(f"the model {config.model.spec} has no generate(): it can be teacher-forced, but cannot speak")
+            raise UsageError(
+                f"the model {config.model.spec} has no generate(): it can be teacher-forced, but cannot speak"
+            )
         self.calibration = load_calibration(config.params, config.stats, self.model)
         self.vocoder: LoadedVocoder = open_vocoder(config.vocoder, self.model.frontend)
         self.said: set[str] = set()
@@ -189,7 +213,9 @@ class Synthesizer:
             raise DataError("nothing to say: the text is empty")
         for number, sentence in enumerate(sentences):
             mel = self.mel(sentence)
-            samples, rate = checked_audio(self.vocoder.spec, call_plugin(self.vocoder.spec, self.vocoder.vocoder.vocode, mel))
+            samples, rate = checked_audio(
+                self.vocoder.spec, call_plugin(self.vocoder.spec, self.vocoder.vocoder.vocode, mel)
+            )
             gain = getattr(self.vocoder.vocoder, "last_gain", 0.0)
             if gain:
                 terminal.notice(f"the audio was beyond full scale and was turned down by {-gain:.1f} dB")
@@ -217,13 +243,13 @@ def split_sentences(text: str) -> list[str]:
         >>> split_sentences("Hello. How are you? خوبی؟ بله.")
         ['Hello.', 'How are you?', 'خوبی؟', 'بله.']
     """
-    parts = re.split(r"(?<=[.!?؟۔。！？…])\s+|\n+", text.strip())  # noqa: RUF001
+    parts = re.split(r"(?<=[.!?؟۔。！？…])\s+|\n+", text.strip())
     out: list[str] = []
     for part in parts:
         rest = " ".join(part.split())
         while len(rest) > _LONGEST_SENTENCE:
             window = rest[:_LONGEST_SENTENCE]
-            cut = max((window.rfind(mark) for mark in (", ", "; ", "، ", "，")), default=-1)  # noqa: RUF001
+            cut = max((window.rfind(mark) for mark in (", ", "; ", "، ", "，")), default=-1)
             cut = cut + 1 if cut > 0 else window.rfind(" ")
             cut = cut if cut > 0 else _LONGEST_SENTENCE
             out.append(rest[:cut].strip())
@@ -238,7 +264,24 @@ class _WavStream:
 
     def __init__(self, file: IO[bytes], rate: int) -> None:
         self.file, self.bytes = file, 0
-        file.write(struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0xFFFFFFFF, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", 0xFFFFFFFF))
+        file.write(
+            struct.pack(
+                "<4sI4s4sIHHIIHH4sI",
+                b"RIFF",
+                0xFFFFFFFF,
+                b"WAVE",
+                b"fmt ",
+                16,
+                1,
+                1,
+                rate,
+                rate * 2,
+                2,
+                16,
+                b"data",
+                0xFFFFFFFF,
+            )
+        )
 
     def write(self, samples: np.ndarray) -> None:
         data = np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2").tobytes()
@@ -283,12 +326,12 @@ def say(synthesizer: Synthesizer, text: str, output: str, *, stream: bool, force
     sink: _WavStream | None = None
     file: IO[bytes] | None = None
     try:
-        for samples, rate in synthesizer.speak(text):  # noqa: B007
+        for samples, rate in synthesizer.speak(text):
             first = first or time.monotonic() - started
             parts.append(samples)
             if stream:
                 if sink is None:
-                    file = sys.stdout.buffer if output == "-" else Path(output).open("wb")
+                    file = sys.stdout.buffer if output == "-" else Path(output).open("wb")  # noqa: SIM115 - it outlives the loop that opens it
                     sink = _WavStream(file, rate)
                 sink.write(samples)
     finally:
@@ -301,23 +344,47 @@ def say(synthesizer: Synthesizer, text: str, output: str, *, stream: bool, force
     if not stream:
         write_wav(Path(output), audio, rate, force=force)
     power = float(np.mean(audio.astype(np.float64) ** 2))
-    return Spoken(audio.size / rate, time.monotonic() - started, first, _db(float(np.abs(audio).max())), _db(power**0.5))
+    return Spoken(
+        audio.size / rate, time.monotonic() - started, first, _db(float(np.abs(audio).max())), _db(power**0.5)
+    )
 
 
 def _db(amplitude: float) -> float:
     return 20.0 * float(np.log10(max(amplitude, 1e-10)))
 
 
-@app.command(help="Text to speech through both JSON files: text -> mel -> calibrated mel -> vocoder -> WAV. Files of another model or front end are refused.")
+@app.command(
+    help="Text to speech through both JSON files: text -> mel -> calibrated mel -> vocoder -> WAV. Files of another model or front end are refused."
+)
 def synth(
     text: Annotated[str | None, typer.Option("--text", help="What to say.", show_default=False)] = None,
-    output: Annotated[str | None, typer.Option("-o", "--out", "--output", help="The WAV file; with --text-file a folder; with --stream also - for stdout.", show_default=False)] = None,
-    speaker_audio: Annotated[Path | None, typer.Option("--speaker-audio", help="A recording of the voice to speak with.", show_default=False)] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            "--output",
+            help="The WAV file; with --text-file a folder; with --stream also - for stdout.",
+            show_default=False,
+        ),
+    ] = None,
+    speaker_audio: Annotated[
+        Path | None, typer.Option("--speaker-audio", help="A recording of the voice to speak with.", show_default=False)
+    ] = None,
     language: Annotated[str, typer.Option("--language", help="Language code of the text: en, de, fa, ...")] = "en",
-    temperature: Annotated[float, typer.Option("--temperature", help="Of what the model samples; 0 takes the likeliest.")] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Nucleus of what the model samples, above 0 and at most 1.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of what the model samples; 0 takes the likeliest.")
+    ] = 1.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Nucleus of what the model samples, above 0 and at most 1.")
+    ] = 1.0,
     seed: o.Seed = 0,
-    text_file: Annotated[Path | None, typer.Option("--text-file", help="One text a line; each becomes a numbered WAV in the output folder.", show_default=False)] = None,
+    text_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--text-file", help="One text a line; each becomes a numbered WAV in the output folder.", show_default=False
+        ),
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Write each sentence as soon as it is made.")] = False,
     stats: o.StatsFile = None,
     params: o.ParamsFile = None,
@@ -350,8 +417,12 @@ def synth(
         ModelConfig(model, checkpoint, parse_options(model_option or []), device), VocoderConfig(vocoder, vocoder_checkpoint, {}, device), stats, params, speaker_audio, language, temperature, top_p, seed,
     )  # fmt: skip
     synthesizer = Synthesizer(config)
-    terminal.detail(f"model {model} ({synthesizer.model.model_id or 'identity unknown'}), front end {synthesizer.model.frontend.name}, vocoder {vocoder}")
-    terminal.detail(f"language {language}, temperature {temperature:g}, top-p {top_p:g}, seed {seed}, voice {speaker_audio or 'of the checkpoint'}")
+    terminal.detail(
+        f"model {model} ({synthesizer.model.model_id or 'identity unknown'}), front end {synthesizer.model.frontend.name}, vocoder {vocoder}"
+    )
+    terminal.detail(
+        f"language {language}, temperature {temperature:g}, top-p {top_p:g}, seed {seed}, voice {speaker_audio or 'of the checkpoint'}"
+    )
     terminal.notice(synthesizer.calibration.describe())
     for line, path in jobs:
         spoken = say(synthesizer, line, path, stream=stream, force=force)

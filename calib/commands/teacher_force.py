@@ -83,11 +83,19 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
     started = time.time()
     for name in (INDEX_NAME, HEADER_NAME):
         if (config.output / name).exists() and not config.force:
-            raise UsageError(f"{config.output / name} exists and is not overwritten", hint="choose another -o, or give --force")
+            raise UsageError(
+                f"{config.output / name} exists and is not overwritten", hint="choose another -o, or give --force"
+            )
     loaded = open_model(config.model, frontend=config.frontend)
     if config.free_running and not hasattr(loaded.model, "generate"):
         raise UsageError(f"--free-running needs a model with generate(); {config.model.spec} has none")
-    source = open_source(embedded(config.source), columns=config.columns, audio_root=config.audio_root, split=config.split, limit=config.limit)
+    source = open_source(
+        embedded(config.source),
+        columns=config.columns,
+        audio_root=config.audio_root,
+        split=config.split,
+        limit=config.limit,
+    )
     terminal.notice(source.describe())
     items = sorted(source, key=lambda item: item.id)
     reader = reader_for(source, loaded.frontend, layout=config.layout)
@@ -104,15 +112,32 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
         "frontend": loaded.frontend.fields(),
         "frontend_id": loaded.frontend.id,
         "version": __version__,
-        "options": {"seed": config.seed, "limit": config.limit, "split": config.split, "free_running": config.free_running, "temperature": config.temperature, "top_p": config.top_p, "batch_size": work.batch_size},
+        "options": {
+            "seed": config.seed,
+            "limit": config.limit,
+            "split": config.split,
+            "free_running": config.free_running,
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+            "batch_size": work.batch_size,
+        },
     }
     try:
         canonical_json(header)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"an option holds what a JSON file cannot: {error}", hint="options are texts, finite numbers, true and false") from None
-    listing = hashlib.sha256("\n".join(f"{item.id}\t{item.text}\t{item.speaker}\t{item.language}" for item in items).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        raise UsageError(
+            f"an option holds what a JSON file cannot: {error}",
+            hint="options are texts, finite numbers, true and false",
+        ) from None
+    listing = hashlib.sha256(
+        "\n".join(f"{item.id}\t{item.text}\t{item.speaker}\t{item.language}" for item in items).encode(
+            "utf-8", "surrogatepass"
+        )
+    ).hexdigest()[:16]
     skipped = Skipped(config.allow_skipped, total=len(items))
-    with Ledger(config.output / LEDGER_NAME, {**header, "corpus": listing}, fresh=config.fresh or config.force) as ledger:
+    with Ledger(
+        config.output / LEDGER_NAME, {**header, "corpus": listing}, fresh=config.fresh or config.force
+    ) as ledger:
         writer = PairsWriter(config.output, header, force=config.force)
         work.all_batches(ledger, writer, skipped)
         skipped.check()
@@ -120,7 +145,13 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
         writer.header["skipped"] = header_skipped
         writer.close()
         ledger.remove()
-    o.run_facts(config.output / INDEX_NAME, started, source=str(config.source), device=config.model.device, checkpoint=config.model.checkpoint)
+    o.run_facts(
+        config.output / INDEX_NAME,
+        started,
+        source=str(config.source),
+        device=config.model.device,
+        checkpoint=config.model.checkpoint,
+    )
     for line in skipped.lines():
         terminal.warning(f"skipped {line}")
     return TeacherForceResult(config.output, len(writer), skipped, header, findings)
@@ -187,15 +218,23 @@ class _Work:
         shortest, longest = usable[0], usable[-1]
         try:
             once, again = self.predict([shortest])[0], self.predict([shortest])[0]
-            padded = self.predict([shortest, longest])[0] if self.loaded.model.padding_safe and shortest is not longest else once
+            padded = (
+                self.predict([shortest, longest])[0]
+                if self.loaded.model.padding_safe and shortest is not longest
+                else once
+            )
         except DataError:
             return []  # an utterance that the model cannot use; it will be skipped with its reason
         findings = []
         self.deterministic = bool(np.array_equal(once, again, equal_nan=True))
         if not self.deterministic:
-            findings.append("two passes over one utterance differ: dropout or sampling is on (call eval(), set the seed)")
+            findings.append(
+                "two passes over one utterance differ: dropout or sampling is on (call eval(), set the seed)"
+            )
         if padded.shape != once.shape or not np.allclose(padded, once, atol=1e-3, equal_nan=True):
-            findings.append("the prediction changes in a padded batch: padding leaks into the model; utterances are run one at a time")
+            findings.append(
+                "the prediction changes in a padded batch: padding leaks into the model; utterances are run one at a time"
+            )
             self.batch_size = 1
         for text in findings:
             terminal.warning(text)
@@ -237,7 +276,9 @@ class _Work:
             )  # fmt: skip
         return {"rows": rows, "skipped": skipped}
 
-    def _predictions(self, ready: list[tuple[Item, Utterance]], skipped: list[list[str]]) -> list[tuple[tuple[Item, Utterance], np.ndarray]]:
+    def _predictions(
+        self, ready: list[tuple[Item, Utterance]], skipped: list[list[str]]
+    ) -> list[tuple[tuple[Item, Utterance], np.ndarray]]:
         """Predictions of a batch; if the model refuses one utterance of it, the others one at a time."""
         if not ready:
             return []
@@ -252,7 +293,9 @@ class _Work:
     def _free_running(self, item: Item) -> np.ndarray:
         reference = self._by_id[self._reference_of.get(item.id, item.id)]
         # A seed of its own for each utterance, whatever the order: the same bytes after a resume.
-        seed = int.from_bytes(hashlib.sha256(f"{self.config.seed}:{item.id}".encode("utf-8", "surrogatepass")).digest()[:4], "big")
+        seed = int.from_bytes(
+            hashlib.sha256(f"{self.config.seed}:{item.id}".encode("utf-8", "surrogatepass")).digest()[:4], "big"
+        )
         mel = call_plugin(
             self.loaded.spec, self.loaded.model.generate, item.text,  # type: ignore[attr-defined]
             speaker_audio=reference.audio, language=item.language, temperature=self.config.temperature, top_p=self.config.top_p, seed=seed,
@@ -277,13 +320,20 @@ def _references(items: list[Item]) -> dict[str, str]:
     help="Run a model over a held-out set with the true mels as decoder input, and write PAIRS. A killed run resumes where it stopped.",
 )
 def teacher_force(
-    source: Annotated[str, typer.Argument(help="Held-out corpus: LJSpeech folder, filelist, JSONL manifest, or folder of audio.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Held-out corpus: LJSpeech folder, filelist, JSONL manifest, or folder of audio.", show_default=False
+        ),
+    ],
     model: o.ModelSpec = "reference",
     checkpoint: o.Checkpoint = None,
     model_option: o.ModelOption = None,
     output: o.Output = None,
     frontend: o.OptionalFrontEnd = None,
-    free_running: Annotated[bool, typer.Option("--free-running", help="Also generate each utterance without the true mel.")] = False,
+    free_running: Annotated[
+        bool, typer.Option("--free-running", help="Also generate each utterance without the true mel.")
+    ] = False,
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
@@ -295,7 +345,9 @@ def teacher_force(
     seed: o.Seed = 0,
     temperature: Annotated[float, typer.Option("--temperature", help="Of free running.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", help="Of free running.")] = 1.0,
-    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Discard what an interrupted run left, or go on from it.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Discard what an interrupted run left, or go on from it.")
+    ] = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -310,6 +362,8 @@ def teacher_force(
         batch_size, allow_skipped, seed, temperature, top_p, fresh, force,
     )  # fmt: skip
     result = run(config)
-    terminal.result(f"{result.n_pairs} pairs from {model} ({result.header['output_space']} output, front end {result.header['frontend_id']}) in {duration(time.monotonic() - started)}")
+    terminal.result(
+        f"{result.n_pairs} pairs from {model} ({result.header['output_space']} output, front end {result.header['frontend_id']}) in {duration(time.monotonic() - started)}"
+    )
     terminal.result(f"written: {output / INDEX_NAME}")
     terminal.result(f"next: calib fit-scaler {output}")

@@ -67,7 +67,9 @@ def atomic_writer(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
     ensure_writable(path, force=force)
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "wb", dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part", delete=False
+        ) as file:
             temporary = Path(file.name)
             yield file
             file.flush()
@@ -92,7 +94,9 @@ def _publish(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise UsageError(f"{path} appeared while it was being made and is not overwritten", hint="choose another -o, or give --force") from None
+        raise UsageError(
+            f"{path} appeared while it was being made and is not overwritten", hint="choose another -o, or give --force"
+        ) from None
     except OSError:  # a file system without hard links
         temporary.replace(path)
 

@@ -86,14 +86,26 @@ def analyze(
             skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
         )  # fmt: skip
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
-    return _Analysis(reader, baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed).run()
+    return _Analysis(
+        reader, baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed
+    ).run()
 
 
 class _Analysis:
     """The work behind `analyze`, on data that can be judged."""
 
     def __init__(
-        self, reader: Reader, baseline: AffineMap, mean: float, std: float, own_stats: bool, stats_origin: str, output_space: str, kind: str | None, autoregressive: bool | None, seed: int
+        self,
+        reader: Reader,
+        baseline: AffineMap,
+        mean: float,
+        std: float,
+        own_stats: bool,
+        stats_origin: str,
+        output_space: str,
+        kind: str | None,
+        autoregressive: bool | None,
+        seed: int,
     ) -> None:
         self.reader, self.baseline = reader, baseline
         self.mean, self.std, self.own_stats, self.stats_origin = mean, std, own_stats, stats_origin
@@ -127,7 +139,9 @@ class _Analysis:
     def run(self) -> Diagnosis:
         """All passes, then the verdict."""
         s, reader = self.summary, self.reader
-        sample_like = self.kind == "sample" or (self.kind is None and _looks_sampled(float(s.s_w_ratio), abs(float(s.r_w))))
+        sample_like = self.kind == "sample" or (
+            self.kind is None and _looks_sampled(float(s.s_w_ratio), abs(float(s.r_w)))
+        )
         chosen = "moments" if sample_like else "ols"
         draws = self._draws()
         intervals = _intervals(draws, sample_like)
@@ -188,7 +202,9 @@ class _Analysis:
             notes=self.reader.notes,
         )
         if not reader.by_utterance:
-            d.skipped["interval over utterances"] = f"{len(reader.usable)} utterance(s): intervals hold within these utterances only ({d.resampling})"
+            d.skipped["interval over utterances"] = (
+                f"{len(reader.usable)} utterance(s): intervals hold within these utterances only ({d.resampling})"
+            )
         return d
 
     # --- fits ---------------------------------------------------------------------------------------------------
@@ -230,7 +246,9 @@ class _Analysis:
             p, y = self.reader.arrays(index)
             last = max(p.shape[0] - _BLOCK_FRAMES, 0)
             starts = sorted({*range(0, last + 1, _BLOCK_STEP), last})
-            blocks += [_mapped(unit_moments(p[a : a + _BLOCK_FRAMES], y[a : a + _BLOCK_FRAMES]), self.baseline) for a in starts]
+            blocks += [
+                _mapped(unit_moments(p[a : a + _BLOCK_FRAMES], y[a : a + _BLOCK_FRAMES]), self.baseline) for a in starts
+            ]
         count = max(1, round(self.reader.n_frames / _BLOCK_FRAMES))
         return Moments(blocks).summary(rng.multinomial(count, np.full(len(blocks), 1.0 / len(blocks)), size=_DRAWS))
 
@@ -243,9 +261,14 @@ class _Analysis:
         centred = []
         for index in indices:
             p, y = self.reader.arrays(index)
-            centred.append((self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"]))
+            centred.append(
+                (self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"])
+            )
         probe = structure_probe(centred, bins["mean_p"])
-        candidates = {"reversing the order of the bins": probe.flipped, "reading the array as (M, T) instead of (T, M)": probe.reshaped}
+        candidates = {
+            "reversing the order of the bins": probe.flipped,
+            "reading the array as (M, T) instead of (T, M)": probe.reshaped,
+        }
         if self.reader.by_utterance:
             null, repaired, own = swap_null(centred, self.seed)
             if abs(repaired) > abs(own):
@@ -355,7 +378,9 @@ class _SecondPass:
         self.values = np.array([(u.stop - u.start) * analysis.reader.n_mels for u in units], dtype=np.float64)
         everything = np.ones(len(units))
         self.inside = analysis.predictors(everything)
-        self.outside = [analysis.predictors((analysis.fold_of != fold).astype(np.float64)) for fold in range(analysis.n_folds)]
+        self.outside = [
+            analysis.predictors((analysis.fold_of != fold).astype(np.float64)) for fold in range(analysis.n_folds)
+        ]
         s = analysis.summary
         self.low_p = self.low_y = math.inf
         self.high_p = self.high_y = -math.inf
@@ -364,7 +389,10 @@ class _SecondPass:
         self._edges_p = _edges(float(s.m_p), float(s.s_p))
         self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated", "unchanged")}
         self._joint = np.zeros((_DENSITY_BINS, _DENSITY_BINS))
-        self._joint_edges = (_edges(float(s.m_p), float(s.s_p), _DENSITY_BINS, 4.0), _edges(float(s.m_y), float(s.s_y), _DENSITY_BINS, 4.0))
+        self._joint_edges = (
+            _edges(float(s.m_p), float(s.s_p), _DENSITY_BINS, 4.0),
+            _edges(float(s.m_y), float(s.s_y), _DENSITY_BINS, 4.0),
+        )
 
     def run(self) -> None:
         """Read every utterance once more."""
@@ -390,7 +418,9 @@ class _SecondPass:
         self._counts["unchanged"] += _count(flat_p, self._edges)  # what "calibrated" is where nothing needs to be done
         keys_p, keys_y = _keys(flat_p, self._joint_edges[0]), _keys(flat_y, self._joint_edges[1])
         good = (keys_p >= 0) & (keys_y >= 0)
-        self._joint += np.bincount(keys_p[good] * _DENSITY_BINS + keys_y[good], minlength=_DENSITY_BINS**2).reshape(_DENSITY_BINS, -1)
+        self._joint += np.bincount(keys_p[good] * _DENSITY_BINS + keys_y[good], minlength=_DENSITY_BINS**2).reshape(
+            _DENSITY_BINS, -1
+        )
 
     def _score(self, row: int, p: np.ndarray, y: np.ndarray) -> None:
         for sample, (maps, bins) in ((True, self.inside), (False, self.outside[self.a.fold_of[row]])):
@@ -421,9 +451,21 @@ class _SecondPass:
         out = []
         for index, rows in table.items():
             n = self.values[rows].sum()
-            before, after, const = (float(self.absolute[name, False][rows].sum() / n) for name in ("before", method, constant))
+            before, after, const = (
+                float(self.absolute[name, False][rows].sum() / n) for name in ("before", method, constant)
+            )
             own = self.a.moments.subset(rows)
-            out.append(Utterance(reader.pairs.name(index), reader.pairs.speaker(index), reader.lengths[index], before, after, const, float(own.r_w)))
+            out.append(
+                Utterance(
+                    reader.pairs.name(index),
+                    reader.pairs.speaker(index),
+                    reader.lengths[index],
+                    before,
+                    after,
+                    const,
+                    float(own.r_w),
+                )
+            )
         return out
 
     def histograms(self, *, identity: bool) -> dict[str, np.ndarray]:

@@ -1,5 +1,4 @@
-"""What correlation would be seen if prediction and target had nothing to do with each other; and what lags,
-flips and other pairings would do.
+"""What correlation unrelated predictions would have, and what lags, flips and other pairings would do.
 
 With at least 5 utterances the null is made by giving each prediction another utterance's target (derangements). With
 fewer it is made by circular time shifts of at least 20 frames: the labels then hold "within these utterances only".
@@ -58,7 +57,9 @@ def time_shift_null(centred: list[tuple[np.ndarray, np.ndarray]]) -> NullDistrib
         yy += float(np.vdot(y, y))
     scale = np.sqrt(pp * yy)
     values = products / scale if scale > 0 else np.zeros_like(products)
-    return NullDistribution("circular time shifts", values.size, float(np.quantile(np.abs(values), 0.95)), float(values.mean()))
+    return NullDistribution(
+        "circular time shifts", values.size, float(np.quantile(np.abs(values), 0.95)), float(values.mean())
+    )
 
 
 def swap_null(centred: list[tuple[np.ndarray, np.ndarray]], seed: int) -> tuple[NullDistribution, float, float]:
@@ -96,7 +97,11 @@ def swap_null(centred: list[tuple[np.ndarray, np.ndarray]], seed: int) -> tuple[
     best_rows, best_columns = linear_sum_assignment(np.where(compatible, -local, 10.0))
     best = _correlation(cross, pp, yy, best_rows, best_columns) if compatible[best_rows, best_columns].all() else 0.0
     own = _correlation(cross, pp, yy, rows, rows)
-    return NullDistribution("swapped utterances", null.size, float(np.quantile(np.abs(null), 0.95)), float(null.mean())), best, own
+    return (
+        NullDistribution("swapped utterances", null.size, float(np.quantile(np.abs(null), 0.95)), float(null.mean())),
+        best,
+        own,
+    )
 
 
 def _derangement(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -156,7 +161,7 @@ def structure_probe(centred: list[tuple[np.ndarray, np.ndarray]], bin_mean_p: np
         turned = np.ascontiguousarray(p[:, ::-1]).ravel()
         flat = y.ravel()
         flip += (np.dot(turned, flat), np.dot(turned, turned), np.dot(flat, flat))
-        shape_p.append(np.ascontiguousarray((p + bin_mean_p)).reshape(p.shape[1], length).T)
+        shape_p.append(np.ascontiguousarray(p + bin_mean_p).reshape(p.shape[1], length).T)
         shape_y.append(y)
     mean = sum(p.sum(axis=0) for p in shape_p) / sum(p.shape[0] for p in shape_p)
     reshaped = np.zeros(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -143,7 +144,10 @@ class Reader:
             zero = " (all-zero mels: look at the data loader)" if abs(mean) < 1e-12 else ""
             return [f"the target has no variance: every value is {mean:g}{zero}"], (mean, 1.0)
         if self.n_frames >= 3 * FOLDS and float(summary.s_w_y) < 1e-6 * std:
-            return ["the target does not change over time: every bin holds one value (look at the data loader)"], (mean, std)
+            return ["the target does not change over time: every bin holds one value (look at the data loader)"], (
+                mean,
+                std,
+            )
         if len(self.usable) == 1:
             self._split(self.usable[0])
         return [], (mean, std)
@@ -152,7 +156,7 @@ class Reader:
         """A single utterance is held out block by block."""
         p, y = self.arrays(index)
         edges = np.linspace(0, p.shape[0], FOLDS + 1).astype(int)
-        self.units = [Unit(index, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        self.units = [Unit(index, int(a), int(b)) for a, b in itertools.pairwise(edges) if b > a]
         self.moments = [unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
 
     def probe_sample(self) -> list[int]:

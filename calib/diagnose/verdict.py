@@ -82,14 +82,23 @@ class State:
 STATES: dict[str, State] = {
     state.name: state
     for state in (
-        State("invalid", False, 3, "INVALID DATA", "fail", ("repair the files named above; nothing can be said of the model before",)),
+        State(
+            "invalid",
+            False,
+            3,
+            "INVALID DATA",
+            "fail",
+            ("repair the files named above; nothing can be said of the model before",),
+        ),
         State(
             "insufficient",
             False,
             5,
             "NOT ENOUGH DATA",
             "fail",
-            (f"give at least {MIN_FRAMES} valid frames (a few seconds), better 16 utterances: calib teacher-force SOURCE --model M",),
+            (
+                f"give at least {MIN_FRAMES} valid frames (a few seconds), better 16 utterances: calib teacher-force SOURCE --model M",
+            ),
         ),
         State(
             "misaligned",
@@ -141,18 +150,41 @@ STATES: dict[str, State] = {
             5,
             "WEAK SIGNAL",
             "warn",
-            ("train on: a calibration sets the level, but most of the error is not its to remove", "fit again on more utterances for a narrower interval"),
+            (
+                "train on: a calibration sets the level, but most of the error is not its to remove",
+                "fit again on more utterances for a narrower interval",
+            ),
         ),
-        State("fixable", True, 5, "FIXABLE BY CALIBRATION", "warn", ("use both JSON files in inference: MelScaler.load(params, stats).calibrate(prediction), or calib synth --params",)),
+        State(
+            "fixable",
+            True,
+            5,
+            "FIXABLE BY CALIBRATION",
+            "warn",
+            (
+                "use both JSON files in inference: MelScaler.load(params, stats).calibrate(prediction), or calib synth --params",
+            ),
+        ),
         State(
             "partly",
             True,
             5,
             "PARTLY FIXABLE BY CALIBRATION",
             "warn",
-            ("use the JSON files, and look for the rest of the error in the per-bin curves of the report: calib report PAIRS",),
+            (
+                "use the JSON files, and look for the rest of the error in the per-bin curves of the report: calib report PAIRS",
+            ),
         ),
-        State("healthy", True, 5, "HEALTHY: nothing to calibrate", "pass", ("if it still sounds like noise, the fault lies after the mel: check that the vocoder's front end is the model's",)),
+        State(
+            "healthy",
+            True,
+            5,
+            "HEALTHY: nothing to calibrate",
+            "pass",
+            (
+                "if it still sounds like noise, the fault lies after the mel: check that the vocoder's front end is the model's",
+            ),
+        ),
     )
 }
 
@@ -234,7 +266,17 @@ class Verdict:
             "writes": self.writes,
             "refusal": self.refusal,
             "warnings": list(self.warnings),
-            "checks": [{"name": c.name, "value": c.value, "op": c.op, "threshold": c.threshold, "holds": c.holds, "meaning": c.meaning} for c in self.checks],
+            "checks": [
+                {
+                    "name": c.name,
+                    "value": c.value,
+                    "op": c.op,
+                    "threshold": c.threshold,
+                    "holds": c.holds,
+                    "meaning": c.meaning,
+                }
+                for c in self.checks
+            ],
             "next_steps": list(self.next_steps),
         }
 
@@ -255,16 +297,37 @@ def decide(e: Evidence) -> Verdict:
         refusal = "nothing was repaired and nothing was written"
     else:
         ratio = e.identity_gate_ratio if name == "healthy" else e.gate_ratio
-        gate = Check("MAE after, on unseen folds, over the best constant's", ratio, "<=", GATE, "the result is worth more than a constant")
+        gate = Check(
+            "MAE after, on unseen folds, over the best constant's",
+            ratio,
+            "<=",
+            GATE,
+            "the result is worth more than a constant",
+        )
         checks.append(gate)
         if not gate.holds:
             refusal = f"the fit is no better than a constant on unseen data (MAE ratio {ratio:.3f}, needed {GATE:g}): nothing was repaired and nothing was written"
     warnings: tuple[str, ...] = ()
     if refusal is None and name == "weak":
-        warnings = (f"the signal is weak: after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",)
+        warnings = (
+            f"the signal is weak: after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",
+        )
     if refusal is None and name == "partly":
-        warnings = (f"a global scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair",)
-    return Verdict(name, state.headline, _sentence(name, e), refusal is None, refusal, tuple(checks), state.next_steps, "fail" if refusal else state.status, state.exit_code, warnings)
+        warnings = (
+            f"a global scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair",
+        )
+    return Verdict(
+        name,
+        state.headline,
+        _sentence(name, e),
+        refusal is None,
+        refusal,
+        tuple(checks),
+        state.next_steps,
+        "fail" if refusal else state.status,
+        state.exit_code,
+        warnings,
+    )
 
 
 def _state(e: Evidence, ask: Any) -> str:
@@ -274,26 +337,67 @@ def _state(e: Evidence, ask: Any) -> str:
     if ask(Check("valid frames", e.n_frames, "<", MIN_FRAMES, "too few frames to judge")):
         return "insufficient"
     lag_is_nature = e.autoregressive is True and e.best_lag == 1
-    if e.best_lag != 0 and not lag_is_nature and ask(
-        Check(f"r within bin gained by a shift of {e.best_lag:+d} frames", abs(e.lag_r) - strength, ">", STRUCTURE_LIFT, "the prediction is early or late"),
-        Check("r within bin after the shift", abs(e.lag_r), ">", NO_SIGNAL_R, "and belongs to the target then"),
+    if (
+        e.best_lag != 0
+        and not lag_is_nature
+        and ask(
+            Check(
+                f"r within bin gained by a shift of {e.best_lag:+d} frames",
+                abs(e.lag_r) - strength,
+                ">",
+                STRUCTURE_LIFT,
+                "the prediction is early or late",
+            ),
+            Check("r within bin after the shift", abs(e.lag_r), ">", NO_SIGNAL_R, "and belongs to the target then"),
+        )
     ):
         return "misaligned"
     if e.structure is not None and ask(
-        Check(f"r within bin gained by {e.structure}", abs(e.structure_r) - strength, ">", STRUCTURE_LIFT, "the arrays are put together wrongly"),
+        Check(
+            f"r within bin gained by {e.structure}",
+            abs(e.structure_r) - strength,
+            ">",
+            STRUCTURE_LIFT,
+            "the arrays are put together wrongly",
+        ),
         Check(f"r within bin after {e.structure}", abs(e.structure_r), ">", NO_SIGNAL_R, "and belong together then"),
     ):
         return "structural"
-    inside = Check("r within bin, magnitude", strength, "<=", max(e.null_limit, NEGLIGIBLE_R), "no more than unrelated predictions reach")
-    if ask(Check("within-bin sd, prediction over target", e.s_w_ratio, "<", COLLAPSED_RATIO, "the output hardly varies"), inside):
+    inside = Check(
+        "r within bin, magnitude",
+        strength,
+        "<=",
+        max(e.null_limit, NEGLIGIBLE_R),
+        "no more than unrelated predictions reach",
+    )
+    if ask(
+        Check("within-bin sd, prediction over target", e.s_w_ratio, "<", COLLAPSED_RATIO, "the output hardly varies"),
+        inside,
+    ):
         return "collapsed"
-    if ask(inside) or ask(Check("r within bin, upper limit", e.r_w_high, "<", NO_SIGNAL_R, "no affine map can gain more than 5 % over a constant")):
+    if ask(inside) or ask(
+        Check(
+            "r within bin, upper limit",
+            e.r_w_high,
+            "<",
+            NO_SIGNAL_R,
+            "no affine map can gain more than 5 % over a constant",
+        )
+    ):
         return "no-signal"
     if not ask(Check("r within bin, lower limit", e.r_w_low, ">=", STRONG_R, "the signal is strong")):
         return "weak"
     if ask(
-        Check("removable share of the squared error", e.share, ">=", FIXABLE_SHARE, "most of the error is level and scale"),
-        Check("out-of-sample skill against the per-bin mean", e.skill, ">", MIN_SKILL, "the fit beats the best constant spectrum"),
+        Check(
+            "removable share of the squared error", e.share, ">=", FIXABLE_SHARE, "most of the error is level and scale"
+        ),
+        Check(
+            "out-of-sample skill against the per-bin mean",
+            e.skill,
+            ">",
+            MIN_SKILL,
+            "the fit beats the best constant spectrum",
+        ),
     ):
         return "fixable"
     if ask(Check("removable share of the squared error", e.share, "<", HEALTHY_SHARE, "level and scale are right")):

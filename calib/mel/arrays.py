@@ -110,7 +110,9 @@ class TorchNamespace:
 
     def pad(self, x: Any, left: int, right: int, mode: str) -> Any:
         """See `ArrayNamespace`."""
-        return self.torch.nn.functional.pad(x[None, None], (left, right), mode="reflect" if mode == "reflect" else "constant")[0, 0]
+        return self.torch.nn.functional.pad(
+            x[None, None], (left, right), mode="reflect" if mode == "reflect" else "constant"
+        )[0, 0]
 
     def frames(self, x: Any, size: int, hop: int) -> Any:
         """See `ArrayNamespace`."""
@@ -139,7 +141,7 @@ class TorchNamespace:
 
 
 def namespace(device: str = "cpu") -> ArrayNamespace:
-    """numpy for ``cpu``, torch for any other device (``cuda``, ``cuda:1``, or ``torch:cpu`` for tests)."""
+    """Numpy for ``cpu``, torch for any other device (``cuda``, ``cuda:1``, or ``torch:cpu`` for tests)."""
     if device == "cpu":
         return NumpyNamespace()
     return TorchNamespace(device.removeprefix("torch:"))

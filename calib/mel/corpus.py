@@ -96,7 +96,9 @@ class Measure:
         return measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker), found.source_rate
 
 
-def reader_for(source: Source, frontend: FrontEnd | None, *, layout: str | None = None, device: str = "cpu") -> MelReader:
+def reader_for(
+    source: Source, frontend: FrontEnd | None, *, layout: str | None = None, device: str = "cpu"
+) -> MelReader:
     """The reader that fits a corpus.
 
     Raises:
@@ -104,7 +106,10 @@ def reader_for(source: Source, frontend: FrontEnd | None, *, layout: str | None 
     """
     if source.kind != "mel folder":
         if frontend is None:
-            raise UsageError(f"{source.describe()}: audio needs a mel front end, and none is assumed", hint="name the one that the model was trained with: --frontend NAME (calib frontends list)")
+            raise UsageError(
+                f"{source.describe()}: audio needs a mel front end, and none is assumed",
+                hint="name the one that the model was trained with: --frontend NAME (calib frontends list)",
+            )
         return MelReader(frontend, device=device)
     from calib.data.arrays import array_shape
 

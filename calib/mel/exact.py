@@ -47,7 +47,7 @@ class ExactSum:
 
     def merge(self, other: ExactSum) -> None:
         """Add another exact sum."""
-        self._total = self._total + other._total  # noqa: SLF001
+        self._total = self._total + other._total
 
     def values(self) -> list[float]:
         """The sums, each rounded once to float64."""
@@ -129,7 +129,11 @@ class DyadicHistogram:
             return self.start, self.counts
         start = self.start >> shift
         # Python integers: far from zero, a bin's index is larger than an int64.
-        keys = np.array([((self.start + k) >> shift) - start for k in range(self.counts.size)], dtype=np.intp) if abs(self.start) >> 62 else ((self.start + np.arange(self.counts.size)) >> shift) - start
+        keys = (
+            np.array([((self.start + k) >> shift) - start for k in range(self.counts.size)], dtype=np.intp)
+            if abs(self.start) >> 62
+            else ((self.start + np.arange(self.counts.size)) >> shift) - start
+        )
         out = np.zeros(int(keys[-1]) + 1, dtype=np.int64)
         np.add.at(out, keys, self.counts)
         return start, out
@@ -163,8 +167,8 @@ class MultisetDigest:
 
     def merge(self, other: MultisetDigest) -> None:
         """Add another multiset."""
-        self._total = (self._total + other._total) % (1 << 256)  # noqa: SLF001
-        self._count += other._count  # noqa: SLF001
+        self._total = (self._total + other._total) % (1 << 256)
+        self._count += other._count
 
     def hexdigest(self) -> str:
         """Sixteen hexadecimal digits."""

@@ -39,7 +39,13 @@ def mel_to_hz(mel: np.ndarray | float, scale: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def mel_filterbank(
-    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, scale: str = "slaney", norm: str | None = "slaney"
+    sample_rate: int,
+    n_fft: int,
+    n_mels: int,
+    fmin: float,
+    fmax: float,
+    scale: str = "slaney",
+    norm: str | None = "slaney",
 ) -> np.ndarray:
     """Triangles that are linear in Hz between mel-spaced edges.
 

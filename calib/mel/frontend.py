@@ -147,12 +147,16 @@ class FrontEnd:
         for name, lowest in _WHOLE.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or value < lowest:
-                raise UsageError(f"front end: {name} must be a {'positive ' if lowest else ''}whole number, got {value!r}")
+                raise UsageError(
+                    f"front end: {name} must be a {'positive ' if lowest else ''}whole number, got {value!r}"
+                )
             object.__setattr__(self, name, int(value))
         self._canonicalise()
         nyquist = self.fb_sample_rate / 2
         if not 0 <= self.fmin < self.fmax <= nyquist:
-            raise UsageError(f"front end: need 0 <= fmin < fmax <= {nyquist:g} Hz, got fmin {self.fmin:g}, fmax {self.fmax:g}")
+            raise UsageError(
+                f"front end: need 0 <= fmin < fmax <= {nyquist:g} Hz, got fmin {self.fmin:g}, fmax {self.fmax:g}"
+            )
         if self.win_length > self.n_fft:
             raise UsageError(f"front end: win_length {self.win_length} is longer than n_fft {self.n_fft}")
         if self.log != "none" and self.log_eps <= 0:
@@ -162,7 +166,9 @@ class FrontEnd:
             if values is not None and len(values) != self.n_mels:
                 raise UsageError(f"front end: {name} has {len(values)} values for {self.n_mels} mel bins")
         if self.padding == "same" and self.hop_length > self.n_fft:
-            raise UsageError(f"front end: padding same needs hop_length <= n_fft, got {self.hop_length} and {self.n_fft}")
+            raise UsageError(
+                f"front end: padding same needs hop_length <= n_fft, got {self.hop_length} and {self.n_fft}"
+            )
         for name in ("trim_top_db", "peak_norm"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise UsageError(f"front end: {name} must be positive, got {getattr(self, name)!r}")
@@ -260,18 +266,30 @@ class FrontEnd:
             good = (
                 (value is None and "None" in kind)
                 or ("bool" in kind and isinstance(value, bool))
-                or (("int" in kind or "float" in kind) and isinstance(value, (int, float)) and not isinstance(value, bool))
+                or (
+                    ("int" in kind or "float" in kind)
+                    and isinstance(value, (int, float))
+                    and not isinstance(value, bool)
+                )
                 or ("str" in kind and isinstance(value, str))
-                or ("tuple" in kind and isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value))
+                or (
+                    "tuple" in kind
+                    and isinstance(value, (list, tuple))
+                    and all(isinstance(v, (int, float)) for v in value)
+                )
             )
             if not good:
-                hint = "YAML reads 1e-5 as a text; write 1.0e-5" if isinstance(value, str) and _is_number(value) else None
+                hint = (
+                    "YAML reads 1e-5 as a text; write 1.0e-5" if isinstance(value, str) and _is_number(value) else None
+                )
                 raise UsageError(f"front end: {key} cannot be {value!r}; it is {kind}", hint=hint)
         return cls(**fields)
 
     def fields(self) -> dict[str, Any]:
         """Every field, as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
+        }
 
     @functools.cached_property
     def id(self) -> str:
@@ -308,7 +326,13 @@ class FrontEnd:
     @property
     def floor(self) -> float | None:
         """The value of digital silence where the guard makes it a point mass, in the mel's unit; None where it is not."""
-        if self.log == "none" or self.log_guard != "clamp" or self.post_mean is not None or self.post_std is not None or self.utterance_norm is not None:
+        if (
+            self.log == "none"
+            or self.log_guard != "clamp"
+            or self.post_mean is not None
+            or self.post_std is not None
+            or self.utterance_norm is not None
+        ):
             return None
         value = self._log_scale * math.log(self.log_eps) * self.post_scale + self.post_offset
         return float(np.float32(value if self.clip_min is None else max(value, self.clip_min)))
@@ -329,13 +353,17 @@ class FrontEnd:
 
     def basis(self) -> np.ndarray:
         """The mel filterbank, float32 ``(M, n_fft // 2 + 1)``, read-only."""
-        return mel_filterbank(self.fb_sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax, self.mel_scale, self.filter_norm)
+        return mel_filterbank(
+            self.fb_sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax, self.mel_scale, self.filter_norm
+        )
 
     def window_array(self) -> np.ndarray:
         """The analysis window, centred in ``n_fft`` zeros; float64 ``(n_fft,)``."""
         n = self.win_length
         phase = 2.0 * np.pi * np.arange(n) / (n if self.window_periodic else max(n - 1, 1))
-        shape = {"hann": 0.5 - 0.5 * np.cos(phase), "hamming": 0.54 - 0.46 * np.cos(phase), "rectangular": np.ones(n)}[self.window]
+        shape = {"hann": 0.5 - 0.5 * np.cos(phase), "hamming": 0.54 - 0.46 * np.cos(phase), "rectangular": np.ones(n)}[
+            self.window
+        ]
         out = np.zeros(self.n_fft)
         start = (self.n_fft - n) // 2
         out[start : start + n] = shape
@@ -398,7 +426,11 @@ class FrontEnd:
         xp = namespace(device)
         signal = xp.asarray(x)
         if self.padding == "end":
-            signal = xp.pad(signal, 0, (count - 1) * self.hop_length + self.n_fft - x.size, "constant") if (count - 1) * self.hop_length + self.n_fft > x.size else signal
+            signal = (
+                xp.pad(signal, 0, (count - 1) * self.hop_length + self.n_fft - x.size, "constant")
+                if (count - 1) * self.hop_length + self.n_fft > x.size
+                else signal
+            )
         elif pad:
             signal = xp.pad(signal, pad, pad, self.pad_mode)
         frames = xp.frames(signal, self.n_fft, self.hop_length)
@@ -413,7 +445,11 @@ class FrontEnd:
         """One block: ``(t, n_fft)`` frames to ``(t, M)`` log mels with the scalar affine map."""
         spectrum = xp.power_spectrum(frames * window)
         if self.spectrum_eps:
-            spectrum = spectrum + self.spectrum_eps if self.spectrum_eps_mode == "add" else xp.maximum(spectrum, self.spectrum_eps)
+            spectrum = (
+                spectrum + self.spectrum_eps
+                if self.spectrum_eps_mode == "add"
+                else xp.maximum(spectrum, self.spectrum_eps)
+            )
         if self.power == 1:
             spectrum = xp.sqrt(spectrum)
         mel = spectrum @ bank
@@ -450,7 +486,9 @@ class FrontEnd:
             UsageError: the front end normalises by utterance, which cannot be undone.
         """
         if self.utterance_norm is not None:
-            raise UsageError(f"a mel normalised by utterance ({self.utterance_norm}) cannot be brought back to linear scale")
+            raise UsageError(
+                f"a mel normalised by utterance ({self.utterance_norm}) cannot be brought back to linear scale"
+            )
         x = np.asarray(mel, dtype=np.float64)
         if self.post_std is not None:
             x = x * np.asarray(self.post_std)
@@ -511,7 +549,13 @@ def catalogue() -> dict[str, CatalogueEntry]:
     out: dict[str, CatalogueEntry] = {}
     for row in yaml.safe_load(text):
         entry = CatalogueEntry(
-            row["id"], FrontEnd.from_fields(row.get("fields", {})), tuple(row.get("aliases", ())), row["title"], row["source"], row["layout"], row.get("notes", "")
+            row["id"],
+            FrontEnd.from_fields(row.get("fields", {})),
+            tuple(row.get("aliases", ())),
+            row["title"],
+            row["source"],
+            row["layout"],
+            row.get("notes", ""),
         )
         for name in (entry.id, *entry.aliases):
             if name in out:

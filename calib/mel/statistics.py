@@ -59,11 +59,20 @@ class UtteranceStatistics:
 
     def content(self) -> bytes:
         """Bytes that identify the data behind the statistics: no names, no paths."""
-        head = f"{self.n_frames} {self.seconds!r} {self.speaker!r} {self.histogram.level} {self.histogram.start}".encode()
-        return b"|".join([head, *(a.tobytes() for a in (self.s1, self.s2, self.low, self.high, self.at_floor, self.histogram.counts))])
+        head = (
+            f"{self.n_frames} {self.seconds!r} {self.speaker!r} {self.histogram.level} {self.histogram.start}".encode()
+        )
+        return b"|".join(
+            [
+                head,
+                *(a.tobytes() for a in (self.s1, self.s2, self.low, self.high, self.at_floor, self.histogram.counts)),
+            ]
+        )
 
 
-def measure(mel: np.ndarray, *, floor: float | None = None, seconds: float = 0.0, speaker: str | None = None) -> UtteranceStatistics:
+def measure(
+    mel: np.ndarray, *, floor: float | None = None, seconds: float = 0.0, speaker: str | None = None
+) -> UtteranceStatistics:
     """Statistics of one mel.
 
     Args:
@@ -174,7 +183,9 @@ class DatasetStatistics:
         # Readers fall back on "default": always the whole dataset.
         speakers: dict[str, dict[str, Any]] = {"default": {"mel_mean": mean, "mel_std": std, "n_frames": self.n_frames}}
         if set(self._speakers) != {None}:
-            speakers |= {name or "unnamed": self._speaker(name) for name in sorted(self._speakers, key=str) if name != "default"}
+            speakers |= {
+                name or "unnamed": self._speaker(name) for name in sorted(self._speakers, key=str) if name != "default"
+            }
         return {
             "mel_mean": mean,
             "mel_std": std,

@@ -338,7 +338,14 @@ def _band(n_mels: int, fmin: float | None, fmax: float | None) -> str:
 
 def _twin(data: ReportInput) -> dict[str, Any]:
     examples = [
-        {"name": e.name, "role": e.role, "text": e.text, "language": e.language, "audio": sorted(e.audio), "notes": list(e.notes)}
+        {
+            "name": e.name,
+            "role": e.role,
+            "text": e.text,
+            "language": e.language,
+            "audio": sorted(e.audio),
+            "notes": list(e.notes),
+        }
         for e in data.examples
     ]
     plain = {

@@ -95,7 +95,9 @@ def resolve_jobs(jobs: int | None, n_items: int) -> int:
     return max(1, min(os.cpu_count() or 1, n_items // 64))
 
 
-def map_corpus(function: Callable[[Item], Value], items: Iterable[Item], *, jobs: int) -> Iterator[Outcome[Item, Value]]:
+def map_corpus(
+    function: Callable[[Item], Value], items: Iterable[Item], *, jobs: int
+) -> Iterator[Outcome[Item, Value]]:
     """Apply ``function`` to every item, in order.
 
     Args:

@@ -58,12 +58,16 @@ class Ledger:
     def _lock(self) -> None:
         try:
             import fcntl
-        except ImportError:  # not on Windows; there the second process's writes would interleave, and be caught by the checksums
+        except (
+            ImportError
+        ):  # not on Windows; there the second process's writes would interleave, and be caught by the checksums
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(f"another process is working on {self.path.parent}", hint="wait for it, or choose another -o") from None
+            raise UsageError(
+                f"another process is working on {self.path.parent}", hint="wait for it, or choose another -o"
+            ) from None
 
     def _read(self, identity: dict[str, Any]) -> None:
         self._file.seek(0)
@@ -83,8 +87,14 @@ class Ledger:
         if records[0] != identity:
             found = records[0]
             keys = sorted({*identity, *found})
-            listing = "; ".join(f"{key}: {found.get(key)!r} then, {identity.get(key)!r} now" for key in keys if found.get(key) != identity.get(key))
-            raise UsageError(f"{self.path.parent} holds another run: {listing}", hint="choose another -o, or discard it with --fresh")
+            listing = "; ".join(
+                f"{key}: {found.get(key)!r} then, {identity.get(key)!r} now"
+                for key in keys
+                if found.get(key) != identity.get(key)
+            )
+            raise UsageError(
+                f"{self.path.parent} holds another run: {listing}", hint="choose another -o, or discard it with --fresh"
+            )
         self.finished = {record["key"]: record["value"] for record in records[1:]}
 
     def record(self, key: str, value: Any) -> None:
@@ -109,7 +119,9 @@ class Ledger:
     def __enter__(self) -> Ledger:  # noqa: PYI034 - typing.Self is of Python 3.11
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
 

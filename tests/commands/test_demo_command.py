@@ -13,7 +13,10 @@ from calib.commands.run import RunResult
 from calib.data.audio import read_audio
 from calib.params import MelScaler
 
-pytest.importorskip("espeakng_loader", reason="the reference model turns text into phonemes with espeak-ng (pip install mel-calib[demo])")
+pytest.importorskip(
+    "espeakng_loader",
+    reason="the reference model turns text into phonemes with espeak-ng (pip install mel-calib[demo])",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, RunR
 def test_each_case_comes_out_as_it_says(demo: tuple[Path, dict[str, RunResult]]) -> None:
     """FIXABLE, COLLAPSED and refused, HEALTHY; and the demo's own check agrees."""
     _, results = demo
-    assert {name: result.judgement.diagnosis.verdict.state for name, result in results.items()} == {"units": "fixable", "collapsed": "collapsed", "healthy": "healthy"}
+    assert {name: result.judgement.diagnosis.verdict.state for name, result in results.items()} == {
+        "units": "fixable",
+        "collapsed": "collapsed",
+        "healthy": "healthy",
+    }
     _check(list(results.values()))
 
 
@@ -94,7 +101,11 @@ def test_the_written_files_calibrate_in_inference(demo: tuple[Path, dict[str, Ru
 def test_what_was_said_has_a_plausible_length_and_level(demo: tuple[Path, dict[str, RunResult]]) -> None:
     """English, German and Persian: half a second to six, neither silent nor clipped."""
     _, results = demo
-    said = {label: path for label, path in results["units"].wavs.items() if label.startswith("say") and label.endswith("after")}
+    said = {
+        label: path
+        for label, path in results["units"].wavs.items()
+        if label.startswith("say") and label.endswith("after")
+    }
     assert {label.split()[2] for label in said} == {"en", "de", "fa"}
     for path in said.values():
         audio = read_audio(path)

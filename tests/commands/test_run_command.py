@@ -45,7 +45,9 @@ def test_every_key_is_documented() -> None:
         ("!!python/object/apply:os.system ['true']\n", DataError, "cannot be read as YAML"),
     ],
 )
-def test_a_wrong_config_is_refused_with_the_reason(tmp_path: Path, text: str, error: type[Exception], said: str) -> None:
+def test_a_wrong_config_is_refused_with_the_reason(
+    tmp_path: Path, text: str, error: type[Exception], said: str
+) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(error) as caught:
@@ -61,7 +63,10 @@ def test_a_refused_fit_writes_everything_and_exits_5(tmp_path: Path, capsys: pyt
     """Statistics, pairs, report and WAVs are there; the parameters are not; the verdict is said."""
     pytest.importorskip("espeakng_loader", reason="the reference model turns text into phonemes with espeak-ng")
     path = tmp_path / "c.yaml"
-    path.write_text(f"source: demo:corpus\noutput: {tmp_path / 'out'}\ncheckpoint: collapsed\nlimit: 8\naudio: false\n", encoding="utf-8")
+    path.write_text(
+        f"source: demo:corpus\noutput: {tmp_path / 'out'}\ncheckpoint: collapsed\nlimit: 8\naudio: false\n",
+        encoding="utf-8",
+    )
     assert _run(["run", str(path)]) == 5
     out = tmp_path / "out"
     assert (out / "report.html").is_file()

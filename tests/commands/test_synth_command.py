@@ -15,7 +15,10 @@ from calib.data.audio import read_audio
 from calib.demo import CORPUS
 from calib.mel.frontend import FrontEnd
 
-pytest.importorskip("espeakng_loader", reason="the reference model turns text into phonemes with espeak-ng (pip install mel-calib[demo])")
+pytest.importorskip(
+    "espeakng_loader",
+    reason="the reference model turns text into phonemes with espeak-ng (pip install mel-calib[demo])",
+)
 
 TEXT = "Hello, this is a test of the fixed model."
 VOICES = sorted((CORPUS / "wavs").glob("*.flac"))
@@ -29,9 +32,30 @@ def files(folder: Path, **changes: Any) -> tuple[Path, Path]:
     """A statistics file and a parameter file that fit the reference model, but for the changes."""
     fe = FrontEnd.load("hifigan")
     stats, params = folder / "mel_normalization_stats.json", folder / "mel_scaling_params.json"
-    stats.write_text(json.dumps({"schema": "calib/mel-normalization-stats/1", "mel_mean": -5.0, "mel_std": 2.0, "frontend_id": fe.id, "stats_id": "st-1"} | changes.get("stats", {})))
+    stats.write_text(
+        json.dumps(
+            {
+                "schema": "calib/mel-normalization-stats/1",
+                "mel_mean": -5.0,
+                "mel_std": 2.0,
+                "frontend_id": fe.id,
+                "stats_id": "st-1",
+            }
+            | changes.get("stats", {})
+        )
+    )
     params.write_text(
-        json.dumps({"schema": "calib/mel-scaling-params/1", "scale_factor": 0.5, "offset": 2.5, "stats_id": "st-1", "frontend_id": fe.id, "model_id": None} | changes.get("params", {}))
+        json.dumps(
+            {
+                "schema": "calib/mel-scaling-params/1",
+                "scale_factor": 0.5,
+                "offset": 2.5,
+                "stats_id": "st-1",
+                "frontend_id": fe.id,
+                "model_id": None,
+            }
+            | changes.get("params", {})
+        )
     )
     return stats, params
 
@@ -64,7 +88,9 @@ def test_one_seed_gives_the_same_bytes_and_each_control_changes_them(tmp_path: P
     assert len({made[name] for name in ("first", "hot", "voice", "seed")}) == 4
 
 
-@pytest.mark.parametrize(("language", "text"), [("de", "Guten Tag, wie geht es Ihnen?"), ("fa", "سلام، حال شما چطور است؟")])
+@pytest.mark.parametrize(
+    ("language", "text"), [("de", "Guten Tag, wie geht es Ihnen?"), ("fa", "سلام، حال شما چطور است؟")]
+)
 def test_german_and_persian_are_spoken(tmp_path: Path, language: str, text: str) -> None:
     path = tmp_path / "out.wav"
     assert speak(path, "--language", language, text=text) == 0
@@ -94,7 +120,9 @@ def test_the_parameters_change_the_sound(tmp_path: Path) -> None:
         ({"params": {"model": {"options": {"output_space": "normalized"}, "output_space": "raw"}}}, "output_space"),
     ],
 )
-def test_files_of_another_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str) -> None:
+def test_files_of_another_model_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
     """Exit 3, the differing field named, no audio."""
     stats, params = files(tmp_path, **changes)
     assert speak(tmp_path / "out.wav", "--params", str(params), "--stats", str(stats)) == 3
@@ -155,7 +183,9 @@ def test_a_hostile_text_is_only_text(tmp_path: Path) -> None:
         (["--text", "a", "--output", "o.wav", "--checkpoint", "nowhere.safetensors"], 2),
     ],
 )
-def test_wrong_use_ends_with_the_contracted_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int) -> None:
+def test_wrong_use_ends_with_the_contracted_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert _run(["synth", *arguments]) == code
     assert not (tmp_path / "o.wav").exists()

@@ -210,7 +210,11 @@ def test_every_field_is_part_of_the_identity() -> None:
     }  # fmt: skip
     assert set(other) == {item.name for item in dataclasses.fields(FrontEnd)}
     # A parameter counts only where its step is taken.
-    needs = {"trim_frame_length": {"trim_top_db": 30.0}, "trim_hop_length": {"trim_top_db": 30.0}, "spectrum_eps_mode": {"spectrum_eps": 1e-6}}
+    needs = {
+        "trim_frame_length": {"trim_top_db": 30.0},
+        "trim_hop_length": {"trim_top_db": 30.0},
+        "spectrum_eps_mode": {"spectrum_eps": 1e-6},
+    }
     for key, value in other.items():
         base = needs.get(key, {})
         assert FrontEnd.from_fields({**base, key: value}).id != FrontEnd.from_fields(base).id, key

@@ -1,7 +1,5 @@
 """Checkpoints: every container torch has written is read, and nothing pickled in one is ever run."""
 
-# ruff: noqa: D103 - the names say it
-
 from __future__ import annotations
 
 import builtins

@@ -1,7 +1,5 @@
 """Specs, factories, guarded calls and returned arrays: what the user or a plug-in can get wrong."""
 
-# ruff: noqa: D103 - the names say it
-
 from __future__ import annotations
 
 import subprocess

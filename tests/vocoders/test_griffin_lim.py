@@ -1,7 +1,5 @@
 """Griffin-Lim against the front end itself: the audio, analysed again, must give the mel back."""
 
-# ruff: noqa: D103 - the names say it
-
 from __future__ import annotations
 
 import dataclasses
