@@ -73,6 +73,7 @@ class ReferenceModel:
         self.output_space = options.get("declare_output_space", options.get("output_space", "raw"))
         self.device = _device(device)
         path = checkpoint_path(checkpoint)
+        self.checkpoint_file = path  # the identity is that of the file, whether named 100 or by its path
         tensors, self.metadata = _read(path)
         self._report = _report(tensors, self.metadata)
         if faults := [
