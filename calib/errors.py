@@ -85,6 +85,9 @@ class GateError(CalibError):
     exit_code = 10
 
 
+_LISTED = 40
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return a hint that names the nearest known names, or None when there are none.
 
@@ -96,5 +99,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if not names:
         return None
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    listing = "known: " + ", ".join(names)
+    listing = (
+        "known: " + ", ".join(names)
+        if len(names) <= _LISTED
+        else f"{len(names)} are known, from {names[0]} to {names[-1]}"
+    )
     return f"did you mean {' or '.join(close)}? {listing}" if close else listing

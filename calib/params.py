@@ -212,6 +212,13 @@ class MelScaler:
         if normalizer is not None:
             for key in ("frontend_id", "stats_id"):
                 mine, theirs = ids[key], getattr(normalizer, key)
+                if (mine is None) != (theirs is None):
+                    unknown = path if mine is None else "the statistics given"
+                    warnings.warn(
+                        f"{key} of {unknown} is unknown: nothing shows that parameters and statistics belong together",
+                        ParamsWarning,
+                        stacklevel=2,
+                    )
                 if mine is not None and theirs is not None and mine != theirs:
                     raise ParamsError(
                         f"{path}: made for {key} {mine}, but the statistics given have {theirs}{_differences(data, normalizer.extra, key)}",
@@ -300,8 +307,11 @@ def _finite(name: str, value: Any) -> None:
 
 def _plain_float(owner: Any, name: str) -> None:
     """A finite Python float: a numpy one would turn float32 mels into float64."""
-    _finite(name, getattr(owner, name))
-    object.__setattr__(owner, name, float(getattr(owner, name)))
+    value = getattr(owner, name)
+    if isinstance(value, np.number):  # what mel.mean() gives
+        value = value.item()
+    _finite(name, value)
+    object.__setattr__(owner, name, float(value))
 
 
 def _same_length(what: str, a: np.ndarray | None, others: str, b: np.ndarray | None) -> None:

@@ -154,10 +154,11 @@ def test_two_known_ids_that_differ_are_an_error_with_both_ids(tmp_path: Path, ke
         MelScaler.load(put(tmp_path, SCALING), stats)
 
 
-def test_an_unknown_id_is_no_error(tmp_path: Path) -> None:
-    scaler = MelScaler.load(
-        put(tmp_path, {**SCALING, "stats_id": None, "frontend_id": None}), put(tmp_path, STATS, "stats.json")
-    )
+def test_an_unknown_id_is_a_warning_and_no_error(tmp_path: Path) -> None:
+    with pytest.warns(ParamsWarning, match="is unknown"):
+        scaler = MelScaler.load(
+            put(tmp_path, {**SCALING, "stats_id": None, "frontend_id": None}), put(tmp_path, STATS, "stats.json")
+        )
     assert scaler.calibrate(2.0) == -1.0
 
 

@@ -18,7 +18,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
     help="What is wrong with these predictions, how sure that is, and what to do next. Exits 0 on any verdict unless --fail-on."
 )
 def diagnose(
-    pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions.", show_default=False)],
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="Folder of targets and predictions.", show_default=False)
+    ],
     stats: o.StatsFile = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,

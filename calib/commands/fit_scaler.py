@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import JudgeConfig, Judgement, judge, params_file, render
+from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, params_file, render
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
 from calib.console import terminal
-from calib.data.files import ensure_writable, write_json
-from calib.errors import DataError, RefusedError
+from calib.data.files import ensure_writable, read_json, write_json
+from calib.errors import DataError, RefusedError, UsageError
 
 __all__ = ["FitConfig", "FitResult", "run"]
 
@@ -61,6 +61,7 @@ def run(config: FitConfig) -> FitResult:
     stats_path = config.output.parent / STATS_NAME
     if config.judge.stats is None:
         ensure_writable(stats_path, force=config.overwrite)
+        _keep_dataset_statistics(stats_path)
     judgement = judge(config.judge)
     verdict = judgement.diagnosis.verdict
     if not judgement.diagnosis.rows or not (verdict.writes or config.override):
@@ -80,6 +81,25 @@ def run(config: FitConfig) -> FitResult:
     return FitResult(judgement, config.output, written)
 
 
+def _keep_dataset_statistics(path: Path) -> None:
+    """--force replaces what an earlier fit wrote, not the statistics of a dataset that happen to lie there.
+
+    Raises:
+        UsageError: the file is not one of the pairs' own targets.
+    """
+    if path.exists():
+        try:
+            found = read_json(path)
+        except DataError:
+            found = None
+        provenance = found.get("provenance") if isinstance(found, dict) else None
+        if not isinstance(provenance, dict) or provenance.get("source") != OWN_TARGETS:
+            raise UsageError(
+                f"{path} holds a dataset's statistics and is not overwritten with those of the pairs",
+                hint=f"fit with them: --stats {path}, or choose another -o",
+            )
+
+
 def refuse(judgement: Judgement) -> None:
     """Raise the error of a refused verdict.
 
@@ -91,7 +111,7 @@ def refuse(judgement: Judgement) -> None:
     if verdict.state == "invalid":
         raise DataError(f"{verdict.headline}: {verdict.sentence}", hint="nothing was written")
     if not verdict.writes:
-        raise RefusedError(f"{verdict.headline}: {verdict.refusal}")
+        raise RefusedError(f"{verdict.headline}. {verdict.refusal}")
 
 
 @app.command(
@@ -103,6 +123,7 @@ def fit_scaler(
     pairs: Annotated[
         Path,
         typer.Argument(
+            metavar="PAIRS",
             help="Folder of targets and predictions (pairs.jsonl, target.npy + pred.npy, targets/ + predictions/).",
             show_default=False,
         ),
@@ -145,7 +166,7 @@ def fit_scaler(
             override=force,
         )
     )
-    lines = render(result.judgement)
+    lines = render(result.judgement, forced=result.params is not None and not result.judgement.diagnosis.verdict.writes)
     terminal.result(lines[0], "bold")
     for line in lines[1:]:
         terminal.result(line)
@@ -159,5 +180,7 @@ def fit_scaler(
         )
     terminal.result(f"written: {result.params}")
     if not verdict.writes:
-        terminal.warning(f'{result.params} was written by force, with "verdict": "no-signal" inside: {verdict.refusal}')
+        terminal.warning(
+            f'{result.params} was written by force, with "verdict": "no-signal" inside; it repairs nothing'
+        )
     o.gate(fail_on, verdict.status, verdict.headline)

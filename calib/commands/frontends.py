@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from calib.commands.options import Json, emit_json, set_level
@@ -49,7 +51,9 @@ def list_(json_: Json = None) -> None:
 
 
 @app.command()
-def show(name: str, json_: Json = None) -> None:
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name, or a YAML or JSON file.")], json_: Json = None
+) -> None:
     """Show every field of one front end."""
     set_level(quiet=False, verbose=False, json_target=json_)
     frontend = FrontEnd.load(name)
@@ -70,7 +74,11 @@ def show(name: str, json_: Json = None) -> None:
 
 
 @app.command()
-def diff(a: str, b: str, json_: Json = None) -> None:
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A name, or a YAML or JSON file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    json_: Json = None,
+) -> None:
     """Show the fields in which two front ends differ."""
     set_level(quiet=False, verbose=False, json_target=json_)
     first, second = FrontEnd.load(a), FrontEnd.load(b)

@@ -25,7 +25,10 @@ from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import DatasetStatistics, measure, stats_file
 from calib.params import SCALING_SCHEMA, MelNormalizer, ParamsWarning
 
-__all__ = ["JudgeConfig", "Judgement", "check_identity", "judge", "params_file", "render"]
+__all__ = ["OWN_TARGETS", "JudgeConfig", "Judgement", "check_identity", "judge", "params_file", "render"]
+
+# What a statistics file says that it was made from, when it was made from pairs.
+OWN_TARGETS = "targets of the pairs"
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,14 @@ def judge(config: JudgeConfig) -> Judgement:
             notes=notes,
         )
     diagnosis.notes[:0] = list(opened.notices)[:10]
+    if any(entry.free_running is not None for entry in pairs.entries):
+        diagnosis.skipped["free running"] = "this version judges the teacher-forced predictions only"
     provenance = {
         "version": __version__,
         "options": {
             "seed": config.seed,
             "limit": config.limit,
             "output_space": space,
-            "layout": [pairs.layout_pred, pairs.layout_target],
-            "allow_skipped": config.allow_skipped,
         },
         "source_digest": opened.digest(),
     }
@@ -254,9 +257,7 @@ def _own_stats(
         dataset.add(measure(target, floor=floor, seconds=seconds, speaker=opened.speaker(index)))
     if dataset is None:
         return None
-    content = stats_file(
-        dataset.result(floor=floor), frontend, {**provenance, "source": "targets of the pairs", "skipped": {}}
-    )
+    content = stats_file(dataset.result(floor=floor), frontend, {**provenance, "source": OWN_TARGETS, "skipped": {}})
     # The same numbers to the last bit as in the file that will stand beside the parameters.
     diagnosis.mel_mean, diagnosis.mel_std = content["mel_mean"], content["mel_std"]
     return content
@@ -317,27 +318,41 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
     }
 
 
-def render(judgement: Judgement, *, why: bool = True) -> list[str]:
-    """A Diagnosis for a tired person: verdict, table, why, what to do next."""
+def render(judgement: Judgement, *, why: bool = True, forced: bool = False) -> list[str]:
+    """A Diagnosis for a tired person: verdict, table, why, what to do next.
+
+    Args:
+        judgement: the findings.
+        why: with the rules that decided.
+        forced: a file was written all the same, so "nothing was written" would be untrue.
+    """
     d, unit = judgement.diagnosis, judgement.unit
     v = d.verdict
-    lines = [v.headline, _sentence(v.sentence)]
-    if v.refusal:
-        lines.append(_sentence(v.refusal))
+    lines = [v.headline, v.sentence + "."]
+    if v.refusal and not forced:
+        lines.append(v.refusal + ".")
     lines += [f"warning: {text}." for text in v.warnings]
     lines.append("")
     if d.rows:
         lines += _figures(d, unit)
     lines += [f"note: {note}" for note in d.notes]
-    lines += [f"skipped: {what}: {reason}" for what, reason in d.skipped.items()]
+    reasons: dict[str, list[str]] = {}
+    for what, reason in d.skipped.items():
+        reasons.setdefault(reason, []).append(what)
+    lines += [f"skipped: {', '.join(what)}: {reason}" for reason, what in reasons.items()]
     if why and v.checks:
-        lines += ["", "why (first rule that holds decides):", *(f"  {check.text()}" for check in v.checks)]
+        lines += [
+            "",
+            "why (the first state whose rules all hold decides):",
+            *(f"  {check.text()}" for check in v.checks),
+        ]
     lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(v.next_steps, 1))]
     return lines
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
+def _affine(value: float) -> str:
+    """A parameter for people; what is only rounding is 0."""
+    return "0" if abs(value) < 1e-9 else f"{value:.5g}"
 
 
 def _figures(d: Diagnosis, unit: str) -> list[str]:
@@ -366,7 +381,7 @@ def _figures(d: Diagnosis, unit: str) -> list[str]:
         affine = (
             ["", ""]
             if row.scale_factor is None or row.offset is None
-            else [f"{row.scale_factor:.5g}", f"{row.offset:.5g}"]
+            else [_affine(row.scale_factor), _affine(row.offset)]
         )
         rows.append([row.title + (" (written)" if written else ""), *numbers, *affine])
     outside = "unseen blocks" if single else "unseen"

@@ -17,6 +17,7 @@ from calib.console import terminal
 from calib.data.files import atomic_writer, ensure_writable, read_json, write_json
 from calib.data.pairs import PairEntry
 from calib.diagnose.analysis import AffineMap
+from calib.errors import UsageError
 from calib.models.loading import call_plugin, checked_audio
 
 __all__ = ["ReportConfig", "ReportResult", "run", "write_report"]
@@ -205,7 +206,9 @@ class _Examples:
     help="One self-contained HTML page and its JSON twin: verdict, figures before and after, plots, and the worst, median and best utterance to see and hear."
 )
 def report(
-    pairs: Annotated[Path, typer.Argument(help="Folder of targets and predictions.", show_default=False)],
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="Folder of targets and predictions.", show_default=False)
+    ],
     output: o.Output = None,
     title: Annotated[
         str | None,
@@ -243,6 +246,8 @@ def report(
     name = pairs.resolve().name if pairs.suffix != ".jsonl" else pairs.resolve().parent.name
     path = output or Path("reports") / name / "report.html"
     if path.suffix != ".html":
+        if path.is_file():
+            raise UsageError(f"-o {path} is a file; give a folder, or a name that ends in .html")
         path = path / "report.html"
     config = ReportConfig(
         JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed), path, title or name, params, VocoderConfig(vocoder, vocoder_checkpoint, {}, device), audio, force,

@@ -289,7 +289,9 @@ def _say(
     help="The whole pipeline from one YAML file: statistics, teacher forcing, scaler, report, speech. Writes everything, then exits 5 if the fit was refused.",
 )
 def run_command(
-    config: Annotated[Path, typer.Argument(help="Pipeline configuration; see configs/.", show_default=False)],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Pipeline configuration; see configs/.", show_default=False)
+    ],
     output: o.Output = None,
     force: o.Force = False,
     fail_on: o.FailOn = "never",

@@ -16,6 +16,7 @@ from calib.console import duration, table, terminal
 from calib.data.files import ensure_writable, write_json
 from calib.data.sources import open_source
 from calib.demo import embedded
+from calib.errors import DataError
 from calib.mel.corpus import Measure, reader_for
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import DatasetStatistics, stats_file
@@ -80,6 +81,11 @@ def run(config: StatsConfig) -> dict[str, Any]:
             utterance, rate = outcome.value
             if dataset is None:
                 dataset = DatasetStatistics(utterance.s1.size)
+            if utterance.s1.size != dataset.n_mels:
+                raise DataError(
+                    f"{outcome.item.id}: a mel with {utterance.s1.size} bins among mels with {dataset.n_mels}",
+                    hint="one folder, one front end; if these are stored the other way round, give --layout TM or MT",
+                )
             dataset.add(utterance)
             if rate is not None and frontend is not None and rate != frontend.sample_rate:
                 rates[rate] += 1
@@ -122,7 +128,9 @@ def stats(
     source: Annotated[
         str,
         typer.Argument(
-            help="LJSpeech folder, filelist, JSONL manifest, folder of audio, or folder of mels.", show_default=False
+            metavar="SOURCE",
+            help="LJSpeech folder, filelist, JSONL manifest, folder of audio, or folder of mels.",
+            show_default=False,
         ),
     ],
     frontend: o.OptionalFrontEnd = None,
@@ -159,11 +167,17 @@ def render(content: dict[str, Any]) -> list[str]:
     """The statistics for people."""
     unit = FrontEnd.from_fields(content["frontend"]).unit if content["frontend"] else "the mels' own unit"
     q = content["quantiles"]
+    hours = "duration unknown (no front end)" if content["hours"] is None else f"{content['hours']:.3f} h"
+    floor = (
+        f"at the smallest value ({content['min']:.3f}; the floor is unknown)"
+        if content["floor"] is None
+        else f"at the floor ({content['floor']:.3f})"
+    )
     lines = [
         f"mean {content['mel_mean']:.4f}, sd {content['mel_std']:.4f} ({unit}), {len(content['per_bin']['mean'])} bins",
-        f"{content['n_utterances']} utterances, {content['n_frames']} frames, {content['hours']:.3f} h",
+        f"{content['n_utterances']} utterance{'s' * (content['n_utterances'] != 1)}, {content['n_frames']} frames, {hours}",
         f"range {content['min']:.3f} to {content['max']:.3f}; 1 % {q['0.01']:.3f}, median {q['0.5']:.3f}, 99 % {q['0.99']:.3f}",
-        f"at the floor ({content['floor']:.3f}): {content['floor_share']:.2%} of all values",
+        f"{floor}: {content['floor_share']:.2%} of all values",
     ]
     if content["dead_bins"]:
         lines.append(f"dead bins (never above the floor, or constant): {', '.join(map(str, content['dead_bins']))}")

@@ -9,6 +9,7 @@ import re
 import struct
 import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
         DataError: made for another model, front end or statistics (the differing fields are listed).
         UsageError: no statistics where they are needed.
     """
+    if params is not None and not params.is_file():
+        raise DataError(f"--params {params}: no such file")
     if params is not None and stats is None:
         stats = params.parent / STATS_NAME
         if not stats.exists():
@@ -403,6 +406,12 @@ def synth(
     o.set_level(quiet=quiet, verbose=verbose)
     if (text is None) == (text_file is None):
         raise UsageError("give --text or --text-file, and not both")
+    if text is not None and not text.strip():
+        raise UsageError("--text is empty: nothing to say")
+    if text is not None and (script := _other_script(text, language)):
+        terminal.warning(
+            f"the text is in {script} letters and --language is {language}: it will be read by the wrong rules"
+        )
     if output is None:
         raise UsageError("calib synth needs --output")
     if output == "-":
@@ -428,6 +437,23 @@ def synth(
         spoken = say(synthesizer, line, path, stream=stream, force=force)
         terminal.result(f"written: {path}")
         terminal.notice(spoken.line())
+
+
+# Letters by the first word of their Unicode name, and languages written in them.
+_SCRIPTS = {
+    "ARABIC": {"fa", "ar", "ur", "ps", "ku", "sd", "ug"},
+    "CYRILLIC": {"ru", "uk", "bg", "sr", "mk", "be", "kk", "ky", "tt", "ba", "cv"},
+    "DEVANAGARI": {"hi", "mr", "ne", "kok"},
+}
+
+
+def _other_script(text: str, language: str) -> str | None:
+    """The script that most letters are in, where the language is not written in it."""
+    letters = [unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha()]
+    for script, languages in _SCRIPTS.items():
+        if letters and letters.count(script) > len(letters) / 2 and language.partition("-")[0] not in languages:
+            return script.title()
+    return None
 
 
 def _jobs(text: str | None, text_file: Path | None, output: str, *, force: bool) -> list[tuple[str, str]]:

@@ -154,6 +154,12 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
     )
     for line in skipped.lines():
         terminal.warning(f"skipped {line}")
+    if work.not_finite:
+        count, names = len(work.not_finite), ", ".join(work.not_finite[:3])
+        findings.append(
+            f"{count} of {len(writer)} predictions hold NaN or infinite values ({names}{', ...' if count > 3 else ''}): they are kept as they are, and no calibration can be fitted to them"
+        )
+        terminal.warning(findings[-1])
     return TeacherForceResult(config.output, len(writer), skipped, header, findings)
 
 
@@ -164,6 +170,7 @@ class _Work:
         self.config, self.loaded, self.reader, self.items = config, loaded, reader, items
         self.batch_size = max(1, config.batch_size) if loaded.model.padding_safe else 1
         self.deterministic: bool | None = None
+        self.not_finite: list[str] = []
         self._reference_of = _references(items)
         self._by_id = {item.id: item for item in items}
         self._cache: dict[str, np.ndarray] = {}
@@ -199,7 +206,7 @@ class _Work:
         if not isinstance(result, Sequence) or len(result) != len(batch):
             got = len(result) if isinstance(result, Sequence) else type(result).__name__
             raise PluginError(
-                f"plug-in {spec}: teacher_force returned {got} for {len(batch)} utterances",
+                f"plug-in {spec}: teacher_force returned {got} {'mels ' if isinstance(got, int) else ''}for a batch of {len(batch)}",
                 hint="return a list with one (T, M) array an utterance, without padding",
             )
         return [checked_mel(spec, mel, self.loaded.frontend.n_mels) for mel in result]
@@ -255,6 +262,7 @@ class _Work:
                     ledger.record(key, record)
                 for name, reason in record["skipped"]:
                     skipped.add(name, reason)
+                self.not_finite += record["not_finite"]
                 for item in batch:
                     bar.advance(skipped=any(name == item.id for name, _ in record["skipped"]))
 
@@ -266,15 +274,17 @@ class _Work:
                 ready.append((item, self.utterance(item)))
             except DataError as error:
                 skipped.append([item.id, error.message])
-        rows = []
+        rows, broken = [], []
         for (item, utterance), prediction in self._predictions(ready, skipped):
+            if not np.isfinite(prediction).all():
+                broken.append(item.id)
             free = self._free_running(item) if self.config.free_running else None
             rows.append(
                 writer.write(
                     item.id, prediction, utterance.mel, audio=item.audio, free_running=free, text=item.text, speaker=item.speaker, language=item.language,
                 )
             )  # fmt: skip
-        return {"rows": rows, "skipped": skipped}
+        return {"rows": rows, "skipped": skipped, "not_finite": broken}
 
     def _predictions(
         self, ready: list[tuple[Item, Utterance]], skipped: list[list[str]]
@@ -323,7 +333,9 @@ def teacher_force(
     source: Annotated[
         str,
         typer.Argument(
-            help="Held-out corpus: LJSpeech folder, filelist, JSONL manifest, or folder of audio.", show_default=False
+            metavar="SOURCE",
+            help="Held-out corpus: LJSpeech folder, filelist, JSONL manifest, or folder of audio.",
+            show_default=False,
         ),
     ],
     model: o.ModelSpec = "reference",

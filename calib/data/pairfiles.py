@@ -397,12 +397,33 @@ def _lengths_beside(entry: PairEntry, used: set[Path]) -> tuple[int, ...] | None
     names = [f"{entry.id}.lengths.npy", "lengths.npy"]
     path = next((folder / name for name in names for folder in folders if (folder / name).is_file()), None)
     if path is None or path in used:
-        return None
+        return _lengths_inside(entry.pred)
     used.add(path)
     try:
         value = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: not a readable .npy array ({str(error)[:120]})") from None
+    return _checked_lengths(path, value)
+
+
+def _lengths_inside(path: Path) -> tuple[int, ...] | None:
+    """The ``lengths`` that a batch in ``.npz`` or ``.safetensors`` carries itself, or None."""
+    value: Any = None
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                value = archive.get("lengths")
+        elif path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="numpy") as file:
+                value = file.get_tensor("lengths") if "lengths" in file.keys() else None  # noqa: SIM118 - no mapping
+    except Exception:  # noqa: BLE001 - a damaged file is reported where it is loaded
+        return None
+    return None if value is None else _checked_lengths(path, value)
+
+
+def _checked_lengths(path: Path, value: Any) -> tuple[int, ...]:
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "iu" or (value < 1).any():
         raise DataError(f"{path}: lengths must be a list of whole numbers of frames, at least 1 each")
     return tuple(int(length) for length in value)

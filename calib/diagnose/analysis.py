@@ -24,7 +24,7 @@ import numpy as np
 from calib.diagnose.diagnosis import AffineMap, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
-from calib.diagnose.reading import FOLDS, PairSet, Reader, UnusablePairError
+from calib.diagnose.reading import FOLDS, MIN_UTTERANCES, PairSet, Reader, UnusablePairError
 from calib.diagnose.verdict import Evidence, decide
 
 __all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "Utterance", "analyze"]
@@ -35,6 +35,9 @@ _BLOCK_STEP = 10
 _MAX_CLUSTERS = 512  # more utterances than that are resampled in groups of neighbours
 _HISTOGRAM_BINS = 96
 _DENSITY_BINS = 64
+_PER_BIN_GAIN = 0.1
+_EXTREME = 50.0  # sd
+_COPYING = 0.99
 _SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
 
 _PREDICTORS = ("before", "denormalise", "moments", "ols", "global_mean", "bin_mean")
@@ -80,7 +83,7 @@ def analyze(
     mean, std = stats or own
     if invalid or reader.n_frames < 3 * FOLDS:
         verdict = decide(Evidence(reader.n_frames, invalid=tuple(invalid)))
-        why = verdict.sentence
+        why = "the data cannot be judged" if invalid else verdict.sentence
         return Diagnosis(
             verdict, len(reader.usable), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, notes=notes,
             skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
@@ -154,8 +157,10 @@ class _Analysis:
         share = float(s.removable_share(sample_like=sample_like))
         constant = min(by_name["global_mean"].mae, by_name["bin_mean"].mae)
         r_interval = _magnitude(intervals["r_w"], float(s.r_w))
+        serious, plain = self._findings(pass2, null, probe, by_name[chosen])
         verdict = decide(
             Evidence(
+                findings=len(serious),
                 n_frames=reader.n_frames,
                 r_w=float(s.r_w),
                 r_w_low=r_interval.low,
@@ -201,9 +206,12 @@ class _Analysis:
             utterances=pass2.utterances("before" if method == "identity" else method),
             notes=self.reader.notes,
         )
+        d.notes += serious + plain
+        if self.autoregressive is None:
+            d.skipped["copying and persistence"] = "the pairs do not say whether the model is autoregressive"
         if not reader.by_utterance:
             d.skipped["interval over utterances"] = (
-                f"{len(reader.usable)} utterance(s): intervals hold within these utterances only ({d.resampling})"
+                f"{MIN_UTTERANCES} utterances are needed; the intervals above hold within {'this one' if len(reader.usable) == 1 else 'these'} only"
             )
         return d
 
@@ -270,13 +278,50 @@ class _Analysis:
             "reading the array as (M, T) instead of (T, M)": probe.reshaped,
         }
         if self.reader.by_utterance:
-            null, repaired, own = swap_null(centred, self.seed)
-            if abs(repaired) > abs(own):
-                candidates["pairing each prediction with another target of the same length"] = repaired
+            swapped = swap_null(centred, self.seed)
+            null = swapped.null
+            if abs(swapped.best) > swapped.own_magnitude:
+                candidates["pairing each prediction with another target of the same length"] = swapped.best
         else:
             null = time_shift_null(centred)
         name = max(candidates, key=lambda key: abs(candidates[key]))
         return null, probe, name, candidates[name]
+
+    def _findings(
+        self, pass2: _SecondPass, null: NullDistribution, probe: StructureProbe, after: Row
+    ) -> tuple[list[str], list[str]]:
+        """What is noticed beside the verdict, never a state: what qualifies "healthy", and what does not."""
+        serious: list[str] = []
+        plain: list[str] = []
+        s = self.summary
+        if float(s.r_w) < -null.limit:
+            serious.append(
+                "the prediction is upside down (r is negative): look for a sign error, or mean and sd exchanged"
+            )
+        gain = self.moments.per_bin_share() - float(s.removable_share(sample_like=False))
+        if gain > _PER_BIN_GAIN and abs(float(s.r_w)) > null.limit:
+            serious.append(
+                f"a scale and offset for each bin would remove {gain:.0%} of the squared error more than the global ones: "
+                "level or gain differ by bin (another filterbank, an equaliser, per-bin statistics)"
+            )
+        reach = max(pass2.high_p - float(s.m_p), float(s.m_p) - pass2.low_p)
+        if float(s.s_p) > 0 and reach > _EXTREME * float(s.s_p):
+            serious.append(
+                f"the prediction holds extreme values ({pass2.low_p:.4g} to {pass2.high_p:.4g}, sd {float(s.s_p):.4g}): "
+                "they alone can decide r and the fit"
+            )
+        if self.autoregressive is True:
+            copied, own = probe.by_lag[1], probe.by_lag[0]
+            if copied > _COPYING and copied > own:
+                serious.append(
+                    f"copying: the prediction is nearly the previous true frame (r {copied:.3f} with it, {own:.3f} with its "
+                    "own): teacher forcing shows it the answer, free running will not"
+                )
+            if after.mae >= pass2.persistence:
+                plain.append(
+                    f"persistence: the previous true frame alone has MAE {pass2.persistence:.3f}, the model {after.mae:.3f}"
+                )
+        return serious, plain
 
     def _per_bin(self, local: AffineMap) -> dict[str, np.ndarray]:
         bins = self.moments.per_bin()
@@ -388,6 +433,7 @@ class _SecondPass:
         self._edges = _edges(float(s.m_y), float(s.s_y))
         self._edges_p = _edges(float(s.m_p), float(s.s_p))
         self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated", "unchanged")}
+        self._steps, self._step_values = 0.0, 0
         self._joint = np.zeros((_DENSITY_BINS, _DENSITY_BINS))
         self._joint_edges = (
             _edges(float(s.m_p), float(s.s_p), _DENSITY_BINS, 4.0),
@@ -408,10 +454,17 @@ class _SecondPass:
                 unit = reader.units[row]
                 self._score(row, p[unit.start : unit.stop], y[unit.start : unit.stop])
 
+    @property
+    def persistence(self) -> float:
+        """MAE of the previous true frame."""
+        return self._steps / max(self._step_values, 1)
+
     def _look(self, p: np.ndarray, y: np.ndarray) -> None:
         self.low_p, self.high_p = min(self.low_p, float(p.min())), max(self.high_p, float(p.max()))
         self.low_y, self.high_y = min(self.low_y, float(y.min())), max(self.high_y, float(y.max()))
         flat_p, flat_y = p.ravel(), y.ravel()
+        self._steps += float(np.abs(np.diff(y, axis=0)).sum())
+        self._step_values += y.size - y.shape[1]
         self._counts["target"] += _count(flat_y, self._edges)
         self._counts["prediction"] += _count(flat_p, self._edges_p)
         self._counts["calibrated"] += _count(self.fit(flat_p), self._edges)

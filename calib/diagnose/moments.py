@@ -192,6 +192,13 @@ class Moments:
         """Per-bin means of the target over the weighted units, ``(M,)``."""
         return np.asarray(self.shift_y + weights @ self.sums[:, 1] / (weights @ self.n))
 
+    def per_bin_share(self) -> float:
+        """Share of the squared error that an affine map for each bin removes (Murphy's first two terms, by bin)."""
+        bins = self.per_bin()
+        left = ((1.0 - bins["r"] ** 2) * bins["sd_y"] ** 2).mean()
+        mse = float(self.summary().mse)
+        return float(np.clip((mse - left) / mse, 0.0, 1.0)) if mse > 0 else 0.0
+
     def per_bin(self) -> dict[str, np.ndarray]:
         """Per-bin mean, sd and correlation of prediction and target over all units, each ``(M,)``."""
         n = self.n.sum()

@@ -7,10 +7,11 @@ fewer it is made by circular time shifts of at least 20 frames: the labels then 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["LAGS", "NullDistribution", "StructureProbe", "structure_probe", "swap_null", "time_shift_null"]
+__all__ = ["LAGS", "NullDistribution", "StructureProbe", "SwapNull", "structure_probe", "swap_null", "time_shift_null"]
 
 LAGS = tuple(range(-8, 9))
 _MIN_SHIFT = 20  # frames: the autocorrelation of speech mels (tau about 14 frames) has gone by then
@@ -34,6 +35,23 @@ class NullDistribution:
     draws: int
     limit: float
     mean: float
+
+
+class SwapNull(NamedTuple):
+    """What swapping utterances shows.
+
+    Args:
+        null: distribution of r_w under other pairings.
+        best: r_w of the best re-pairing among utterances of like length.
+        own: r_w of the given pairing of the same utterances.
+        own_magnitude: the same with each utterance's own sign removed: a pairing whose halves have opposite signs is
+            right, though it cancels in the sum.
+    """
+
+    null: NullDistribution
+    best: float
+    own: float
+    own_magnitude: float
 
 
 def time_shift_null(centred: list[tuple[np.ndarray, np.ndarray]]) -> NullDistribution:
@@ -62,16 +80,13 @@ def time_shift_null(centred: list[tuple[np.ndarray, np.ndarray]]) -> NullDistrib
     )
 
 
-def swap_null(centred: list[tuple[np.ndarray, np.ndarray]], seed: int) -> tuple[NullDistribution, float, float]:
+def swap_null(centred: list[tuple[np.ndarray, np.ndarray]], seed: int) -> SwapNull:
     """The null of swapped utterances, and the best other pairing.
 
     Args:
         centred: for each utterance ``(p, y)``, ``(T, M)``, per-bin means over all utterances removed.
         seed: of the derangements.
 
-    Returns:
-        The null, the r_w of the best re-pairing among utterances of like length, and the r_w of the given pairing of
-        the same utterances.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -96,11 +111,11 @@ def swap_null(centred: list[tuple[np.ndarray, np.ndarray]], seed: int) -> tuple[
     local = np.divide(cross, np.sqrt(pp * yy), out=np.zeros_like(cross), where=pp * yy > 0)
     best_rows, best_columns = linear_sum_assignment(np.where(compatible, -local, 10.0))
     best = _correlation(cross, pp, yy, best_rows, best_columns) if compatible[best_rows, best_columns].all() else 0.0
-    own = _correlation(cross, pp, yy, rows, rows)
-    return (
+    return SwapNull(
         NullDistribution("swapped utterances", null.size, float(np.quantile(np.abs(null), 0.95)), float(null.mean())),
         best,
-        own,
+        _correlation(cross, pp, yy, rows, rows),
+        _correlation(np.abs(cross), pp, yy, rows, rows),
     )
 
 

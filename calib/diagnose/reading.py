@@ -15,7 +15,10 @@ __all__ = ["FOLDS", "MIN_UTTERANCES", "PairSet", "Reader", "Unit", "UnusablePair
 MIN_UTTERANCES = 5  # below: blocks instead of utterances
 FOLDS = 5
 _PROBED = 40  # utterances held in memory for the null, the lags and the pairings
-_PAD_FRAMES = 8
+# A tail of frames that repeat exactly is padding or digital silence, never speech, however short.
+_PAD_FRAMES = 2
+# ... and one that hardly moves (dither, a denormalised pad) is too, when it lasts and both sides agree on it.
+_STILL_FRAMES, _STILL = 20, 0.02
 
 
 class UnusablePairError(Exception):
@@ -130,7 +133,9 @@ class Reader:
                 self.moments.append(unit_moments(p[:n], y[:n]))
                 self.units.append(Unit(index, 0, n))
         if padded:
-            self.notes.append(f"{padded} frames of padding (a constant tail of the target) were left out")
+            self.notes.append(
+                f"{padded} frames of padding or digital silence (a tail in which the target stands still) were left out"
+            )
         invalid = [_first(bad)] if bad else []
         if broken and 100.0 * len(broken) > self.allow_skipped * len(self.pairs):
             invalid.append(_first(broken))
@@ -171,14 +176,24 @@ def _first(lines: list[str], most: int = 3) -> str:
 
 
 def _valid_frames(p: np.ndarray, y: np.ndarray) -> int:
-    """Frames before the padding: a tail of the target that holds one and the same value in every bin and frame."""
+    """Frames before the padding: a tail in which every bin of the target stands still.
+
+    It may stand at another value in each bin (zeros that were denormalised by per-bin statistics). A target that
+    stands still from the first frame on has no padding to speak of; that is a finding of its own.
+    """
     n = int(min(p.shape[0], y.shape[0]))
-    if n == 0:
-        return 0
-    last = y[n - 1, 0]
-    if not (y[n - 1] == last).all():
+    if n < 2:
         return n
-    same: np.ndarray = (y[:n] == last).all(axis=1)
-    changes = np.flatnonzero(~same)
-    stop = int(changes[-1]) + 1 if changes.size else 0
-    return stop if stop and n - stop >= _PAD_FRAMES else n
+    exact = _still_from(y[:n], 0.0)
+    if exact and n - exact >= _PAD_FRAMES:
+        return exact
+    # Nearly still: only where the prediction is as still there, so that a dead stretch of output is never excused.
+    scale = _STILL * float(y[:n].std())
+    nearly = max(_still_from(y[:n], scale), _still_from(p[:n], scale))
+    return nearly if nearly and n - nearly >= _STILL_FRAMES else n
+
+
+def _still_from(mel: np.ndarray, tolerance: float) -> int:
+    """First frame of the tail whose frames are within ``tolerance`` of the last one, on average over bins; 0: all."""
+    moving = np.flatnonzero(np.abs(mel - mel[-1]).mean(axis=1) > tolerance)
+    return int(moving[-1]) + 1 if moving.size else 0

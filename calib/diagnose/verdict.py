@@ -21,6 +21,8 @@ STRONG_R = 0.7
 FIXABLE_SHARE = 0.5
 HEALTHY_SHARE = 0.1
 MIN_SKILL = 0.05
+SHARED = 0.3  # unrelated pairs this alike: silence or padding is shared, and r must be read above that level
+SCANNED_LAG = 8
 GATE = 0.95  # MAE after the fit, on unseen folds, over that of the best constant
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -152,7 +154,7 @@ STATES: dict[str, State] = {
             "warn",
             (
                 "train on: a calibration sets the level, but most of the error is not its to remove",
-                "fit again on more utterances for a narrower interval",
+                "see where it is weak: the per-bin correlation and the worst utterances of calib report PAIRS",
             ),
         ),
         State(
@@ -182,7 +184,7 @@ STATES: dict[str, State] = {
             "HEALTHY: nothing to calibrate",
             "pass",
             (
-                "if it still sounds like noise, the fault lies after the mel: check that the vocoder's front end is the model's",
+                "if it still sounds like noise: with the true mels as input this model is well scaled, so look at free running (calib teacher-force --free-running) and at the vocoder (is its front end the model's?)",
             ),
         ),
     )
@@ -210,6 +212,7 @@ class Evidence:
         structure: name of the best layout or pairing repair, or None.
         structure_r: r_w after it.
         autoregressive: as declared; None when unknown.
+        findings: how many notes qualify a healthy verdict (copying, a sign, bins that differ).
     """
 
     n_frames: int
@@ -228,6 +231,18 @@ class Evidence:
     structure: str | None = None
     structure_r: float = 0.0
     autoregressive: bool | None = None
+    findings: int = 0
+
+    def beyond_null(self, r: float) -> float:
+        """A correlation as a share of what is left above unrelated pairs, where those are alike (shared silence)."""
+        if self.null_limit <= SHARED or self.null_limit >= 1.0:
+            return r
+        return max(0.0, (r - self.null_limit) / (1.0 - self.null_limit))
+
+    @property
+    def shared(self) -> bool:
+        """Whether unrelated pairs are so alike that the correlation proves little."""
+        return SHARED < self.null_limit < 1.0
 
 
 @dataclass(frozen=True)
@@ -292,9 +307,9 @@ def decide(e: Evidence) -> Verdict:
 
     name = _state(e, ask)
     state = STATES[name]
-    refusal = None
+    headline, refusal = state.headline, None
     if not state.writes:
-        refusal = "nothing was repaired and nothing was written"
+        refusal = _NOTHING
     else:
         ratio = e.identity_gate_ratio if name == "healthy" else e.gate_ratio
         gate = Check(
@@ -306,25 +321,30 @@ def decide(e: Evidence) -> Verdict:
         )
         checks.append(gate)
         if not gate.holds:
-            refusal = f"the fit is no better than a constant on unseen data (MAE ratio {ratio:.3f}, needed {GATE:g}): nothing was repaired and nothing was written"
+            headline = f"NOT FIXABLE BY CALIBRATION: no better than a constant ({state.headline.lower()})"
+            refusal = f"On unseen data the MAE is {ratio:.3f} times that of the best constant ({GATE:g} or less is needed): {_NOTHING[0].lower()}{_NOTHING[1:]}"
+        elif name == "weak" and e.shared:
+            headline = "NOT FIXABLE BY CALIBRATION: what is alike is shared by unrelated pairs"
+            refusal = f"Unrelated pairs reach r {e.null_limit:.2f} (shared silence or padding?): {_NOTHING[0].lower()}{_NOTHING[1:]}"
+    status = "fail" if refusal else state.status
+    if name == "healthy" and refusal is None and e.findings:
+        headline, status = "HEALTHY in level and scale, but see the notes", "warn"
     warnings: tuple[str, ...] = ()
     if refusal is None and name == "weak":
-        warnings = (
-            f"the signal is weak: after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",
-        )
+        warnings = (f"after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",)
     if refusal is None and name == "partly":
         warnings = (
             f"a global scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair",
         )
     return Verdict(
         name,
-        state.headline,
+        headline,
         _sentence(name, e),
         refusal is None,
         refusal,
         tuple(checks),
         state.next_steps,
-        "fail" if refusal else state.status,
+        status,
         state.exit_code,
         warnings,
     )
@@ -375,17 +395,20 @@ def _state(e: Evidence, ask: Any) -> str:
         inside,
     ):
         return "collapsed"
+    beyond = ", beyond what unrelated pairs share" if e.shared else ""
     if ask(inside) or ask(
         Check(
-            "r within bin, upper limit",
-            e.r_w_high,
+            f"r within bin, upper limit{beyond}",
+            e.beyond_null(e.r_w_high),
             "<",
             NO_SIGNAL_R,
             "no affine map can gain more than 5 % over a constant",
         )
     ):
         return "no-signal"
-    if not ask(Check("r within bin, lower limit", e.r_w_low, ">=", STRONG_R, "the signal is strong")):
+    if not ask(
+        Check(f"r within bin, lower limit{beyond}", e.beyond_null(e.r_w_low), ">=", STRONG_R, "the signal is strong")
+    ):
         return "weak"
     if ask(
         Check(
@@ -405,6 +428,9 @@ def _state(e: Evidence, ask: Any) -> str:
     return "partly"
 
 
+_NOTHING = "Nothing was repaired and nothing was written"
+
+
 def _floor(r_w: float) -> float:
     return float(max(1.0 - r_w * r_w, 0.0) ** 0.5)
 
@@ -416,7 +442,8 @@ def _sentence(name: str, e: Evidence) -> str:
     if name == "insufficient":
         return f"{e.n_frames} valid frames, {MIN_FRAMES} are needed"
     if name == "misaligned":
-        return f"r within bin is {e.r_w:.3f} as it stands and {e.lag_r:.3f} with the prediction shifted by {-e.best_lag:+d} frames"
+        more = " or more (the scan ends there)" if abs(e.best_lag) == SCANNED_LAG else ""
+        return f"r within bin is {e.r_w:.3f} as it stands and {e.lag_r:.3f} with the prediction shifted by {-e.best_lag:+d} frames{more}"
     if name == "structural":
         return f"r within bin is {e.r_w:.3f} as it stands and {e.structure_r:.3f} after {e.structure}"
     if name == "collapsed":
@@ -424,6 +451,6 @@ def _sentence(name: str, e: Evidence) -> str:
     if name == "no-signal":
         return f"{r}: no better than a constant"
     if name == "weak":
-        return f"{r}; after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains"
+        return f"{r}: a signal, but not a strong one"
     share = f"a scale and offset remove {e.share:.1%} of the squared error"
     return f"{r}; {share}"

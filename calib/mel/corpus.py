@@ -107,7 +107,7 @@ def reader_for(
     if source.kind != "mel folder":
         if frontend is None:
             raise UsageError(
-                f"{source.describe()}: audio needs a mel front end, and none is assumed",
+                "audio needs a mel front end, and none is assumed",
                 hint="name the one that the model was trained with: --frontend NAME (calib frontends list)",
             )
         return MelReader(frontend, device=device)

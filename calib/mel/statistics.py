@@ -159,7 +159,7 @@ class DatasetStatistics:
         """The statistics as the JSON file has them, without front end and provenance.
 
         Args:
-            floor: the front end's floor; None: the share is of values equal to the smallest value seen.
+            floor: the front end's floor; None (unknown): ``floor`` is null, and the share is of values equal to the smallest.
 
         Raises:
             DataError: no utterances, or all values equal (nothing to normalise by).
@@ -198,12 +198,13 @@ class DatasetStatistics:
             "min": low,
             "max": high,
             "quantiles": {f"{q:g}": min(max(self._histogram.quantile(q), low), high) for q in QUANTILES},
-            "floor": floor if floor is not None else low,
+            "floor": floor,
             "floor_share": at_floor / values,
             "dead_bins": dead,
             "n_frames": self.n_frames,
             "n_utterances": self.n_utterances,
-            "hours": self._seconds.values()[0] / 3600.0,
+            # Mels without a front end have no known duration: that is not zero.
+            "hours": (self._seconds.values()[0] or None) and self._seconds.values()[0] / 3600.0,
             "speakers": speakers,
         }
 

@@ -80,7 +80,7 @@ class Skipped:
         share = 100.0 * self.count / self.total
         listing = "\n  ".join(["", *self.lines()])
         if self.count == self.total:
-            raise DataError(f"none of the {self.total} utterances could be used:{listing}")
+            raise DataError(f"no utterance could be used (of {self.total}):{listing}")
         if share > self.allowed_percent:
             raise DataError(
                 f"{self.count} of {self.total} utterances ({share:.3g} %) could not be used, more than the {self.allowed_percent:g} % allowed:{listing}",

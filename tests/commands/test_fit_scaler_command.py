@@ -153,12 +153,24 @@ def test_invalid_data_exits_3_and_force_does_not_change_that(calib: Cli, pairs: 
         assert not (tmp_path / STATS).exists()
 
 
+def test_force_does_not_replace_the_statistics_of_a_dataset(calib: Cli, pairs: Path, tmp_path: Path) -> None:
+    """Only statistics that an earlier fit made from pairs are."""
+    assert calib("fit-scaler", pairs).code == 0
+    assert calib("fit-scaler", pairs, "--force").code == 0
+    (tmp_path / STATS).write_text('{"mel_mean": -5.0, "mel_std": 2.0}')
+    done = calib("fit-scaler", pairs, "--force")
+    assert done.code == 2
+    assert "--stats" in done.err
+    assert (tmp_path / STATS).read_text() == '{"mel_mean": -5.0, "mel_std": 2.0}'
+
+
 @pytest.mark.parametrize("name", [PARAMS, STATS])
 def test_neither_output_is_overwritten_without_force(calib: Cli, pairs: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     assert calib("fit-scaler", pairs).code == 2
     assert (tmp_path / name).read_text() == "mine"
     assert not (tmp_path / ({PARAMS, STATS} - {name}).pop()).exists()
+    (tmp_path / STATS).unlink(missing_ok=True)
     assert calib("fit-scaler", pairs, "--force").code == 0
     assert json.loads((tmp_path / PARAMS).read_text())["verdict"] == "fixable"
 

@@ -175,7 +175,7 @@ def test_a_hostile_text_is_only_text(tmp_path: Path) -> None:
         (["--text", "a"], 2),
         (["--text", "a", "--output", "-"], 2),
         (["--text", "a", "--output", "o.wav", "--speaker-audio", "missing.wav"], 3),
-        (["--text", "a", "--output", "o.wav", "--params", "missing.json"], 2),
+        (["--text", "a", "--output", "o.wav", "--params", "missing.json"], 3),
         (["--text", "a", "--output", "o.wav", "--language", "xx-none"], 2),
         (["--text", "a", "--output", "o.wav", "--top-p", "0"], 2),
         (["--text", "a", "--output", "o.wav", "--temperature", "-1"], 2),

@@ -173,7 +173,7 @@ def test_finished_pairs_are_not_overwritten_without_force(calib: Cli, audio: Pat
 
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [("raises", "encoder.weight"), ("transposed", "(80,"), ("fewer", "mels for"), ("nothing", "None")],
+    [("raises", "encoder.weight"), ("transposed", "(80,"), ("fewer", "mels for a batch of"), ("nothing", "None")],
 )
 def test_a_plug_in_that_breaks_its_protocol_is_exit_4_with_the_reason(
     calib: Cli, audio: Path, plugin: str, tmp_path: Path, mode: str, words: str

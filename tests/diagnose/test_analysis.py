@@ -323,7 +323,7 @@ def test_a_broken_pair_makes_the_data_invalid_and_is_named(kind: str) -> None:
     assert (d.verdict.state, d.verdict.exit_code, d.verdict.writes) == ("invalid", 3, False)
     assert BROKEN[kind] in d.verdict.sentence
     assert d.rows == []
-    assert d.skipped["fits"] == d.verdict.sentence, "what was not computed says why"
+    assert d.skipped["fits"] == "the data cannot be judged", "what was not computed says why"
     json.dumps(d.to_json(), allow_nan=False)
 
 
@@ -373,11 +373,62 @@ def test_padding_affects_no_number() -> None:
     assert a == b
 
 
-def test_a_few_silent_frames_at_the_end_are_not_taken_for_padding() -> None:
+def test_digital_silence_at_the_end_is_left_out_however_short() -> None:
+    """It is never speech, and shared by all utterances it would make unrelated pairs alike."""
     pairs = [
         (p, np.concatenate([y[:-5], np.full((5, 80), -11.5, np.float32)])) for p, y in zip(GOOD, TARGETS, strict=True)
     ]
+    assert analyze(Listed(pairs)).n_frames == sum(len(y) - 5 for y in TARGETS)
+
+
+@pytest.mark.parametrize("tail", ["per bin", "dithered"])
+def test_a_shared_tail_gives_a_constant_no_signal(tail: str) -> None:
+    """A prediction that is the mean spectrum over speech must not pass because both sides rest at the end."""
+    rng = np.random.default_rng(0)
+    rest = np.linspace(-12, -9, 80, dtype=np.float32)
+    pairs = []
+    for y in TARGETS:
+        still = np.broadcast_to(rest, (200, 80)).astype(np.float32)
+        dither = 0.0 if tail == "per bin" else 0.01 * rng.standard_normal(still.shape)
+        target = np.concatenate([y, (still + dither).astype(np.float32)])
+        mean = np.broadcast_to(np.mean(np.concatenate(TARGETS), axis=0), y.shape) + 0.3 * rng.standard_normal(y.shape)
+        pairs.append((np.concatenate([mean.astype(np.float32), still]), target))
+    d = analyze(Listed(pairs))
+    assert not d.verdict.writes
+    assert d.verdict.state in {"collapsed", "no-signal"}
+
+
+def test_a_dead_stretch_of_output_is_not_excused_as_padding() -> None:
+    """The prediction stands still while the target speaks: those frames count."""
+    pairs = [
+        (np.concatenate([p[:-40], np.repeat(p[-41:-40], 40, axis=0)]), y) for p, y in zip(GOOD, TARGETS, strict=True)
+    ]
     assert analyze(Listed(pairs)).n_frames == sum(len(y) for y in TARGETS)
+
+
+def test_an_inverted_prediction_is_said_in_words() -> None:
+    d = analyze(Listed([(-p, y) for p, y in zip(GOOD, TARGETS, strict=True)]))
+    assert any("upside down" in note for note in d.notes)
+
+
+def test_bins_that_differ_qualify_a_healthy_verdict() -> None:
+    """A gain and level of its own for each bin is no global fault, and no clean bill either."""
+    rng = np.random.default_rng(1)
+    shift = rng.uniform(-1.5, 1.5, 80).astype(np.float32)
+    d = analyze(Listed([(y + shift - shift.mean(), y) for y in TARGETS]))
+    assert any("for each bin" in note for note in d.notes)
+    assert "see the notes" in d.verdict.headline or d.verdict.state != "healthy"
+    assert d.verdict.status != "pass"
+
+
+def test_a_copier_is_found_where_the_model_is_autoregressive() -> None:
+    """Copying is a finding, not a state; without the declaration it is skipped with the reason."""
+    pairs = [(np.concatenate([np.zeros_like(y[:1]), y[:-1]]), y) for y in TARGETS]
+    d = analyze(Listed(pairs), autoregressive=True)
+    assert any(note.startswith("copying:") for note in d.notes)
+    assert any(note.startswith("persistence:") for note in d.notes)
+    assert d.verdict.status != "pass"
+    assert "copying and persistence" in analyze(Listed(pairs)).skipped
 
 
 def test_the_order_of_the_utterances_changes_no_figure_over_all_and_no_verdict() -> None:

@@ -117,7 +117,7 @@ def centred(ps: list[np.ndarray], ys: list[np.ndarray]) -> list[tuple[np.ndarray
 
 
 def test_the_swap_null_is_about_zero_and_far_below_a_real_pairing() -> None:
-    null, best, own = swap_null(centred(PREDICTIONS, TARGETS), seed=0)
+    null, best, own, _ = swap_null(centred(PREDICTIONS, TARGETS), seed=0)
     assert own == pytest.approx(float(moments().summary().r_w), abs=1e-9)
     assert abs(null.mean) < 0.05
     assert null.limit < 0.2 < own
@@ -130,7 +130,7 @@ def test_unrelated_predictions_lie_inside_their_own_swap_null() -> None:
     for seed in range(40):
         ys = [mel_field(80, 100 * seed + k, 20) for k in range(6)]
         ps = [mel_field(80, 100 * seed + 50 + k, 20) for k in range(6)]
-        null, _, own = swap_null(centred(ps, ys), seed)
+        null, _, own, _ = swap_null(centred(ps, ys), seed)
         outside += abs(own) > null.limit
     assert outside <= 8
 

@@ -90,7 +90,8 @@ def test_a_fit_no_better_than_a_constant_is_refused_in_every_state_that_writes(c
     assert not refused.writes
     assert refused.exit_code == 5
     assert refused.status == "fail"
-    assert "no better than a constant" in str(refused.refusal)
+    assert "no better than a constant" in refused.headline
+    assert "0.951 times that of the best constant" in str(refused.refusal)
     assert refused.warnings == ()
 
 

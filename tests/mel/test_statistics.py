@@ -89,11 +89,18 @@ def test_a_bin_that_leaves_the_floor_in_one_frame_of_a_thousand_is_dead_too() ->
     assert collect([x]).result(floor=FLOOR)["dead_bins"] == [2]
 
 
-def test_without_a_front_end_the_floor_is_the_smallest_value_seen() -> None:
+def test_without_a_front_end_the_floor_is_unknown_and_the_share_that_of_the_smallest_value() -> None:
     x = np.array([[0.0, 1.0], [0.0, 2.0]], dtype=np.float32)
     got = collect([x, x + 1, x], floor=None).result()
-    assert got["floor"] == 0.0
+    assert got["floor"] is None
     assert got["floor_share"] == 4 / 12
+
+
+def test_an_unknown_duration_is_null_and_not_zero() -> None:
+    x = np.array([[0.0, 1.0], [0.0, 2.0]], dtype=np.float32)
+    total = DatasetStatistics(2)
+    total.add(measure(x))
+    assert total.result()["hours"] is None
 
 
 @pytest.mark.parametrize("value", [0.0, -5.0])
