@@ -112,7 +112,7 @@ def test_up_to_the_allowed_share_may_be_skipped_and_not_one_more() -> None:
 
 
 def test_everything_skipped_is_an_error_whatever_is_allowed() -> None:
-    with pytest.raises(DataError, match="none of the 3"):
+    with pytest.raises(DataError, match=r"no utterance could be used \(of 3\)"):
         skipped(3, 3, allowed=100.0).check()
 
 
