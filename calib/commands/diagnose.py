@@ -24,14 +24,7 @@ def diagnose(
     stats: o.StatsFile = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,
-    output_space: Annotated[
-        str | None,
-        typer.Option(
-            "--output-space",
-            help="What the predictions are: raw or normalized; default: what the pairs say, else raw.",
-            show_default=False,
-        ),
-    ] = None,
+    output_space: o.OutputSpace = None,
     limit: o.Limit = None,
     allow_skipped: o.AllowSkipped = 1.0,
     seed: o.Seed = 0,

@@ -68,6 +68,14 @@ Layout = Annotated[
     str | None,
     typer.Option("--layout", help="Layout of stored mels: TM (time first) or MT (bins first).", show_default=False),
 ]
+OutputSpace = Annotated[
+    str | None,
+    typer.Option(
+        "--output-space",
+        help="What the predictions are: raw or normalized; default: what the pairs say, else raw.",
+        show_default=False,
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option("--jobs", help="Processes; default: one a core for a large corpus.", min=1, show_default=False),

@@ -218,14 +218,7 @@ def report(
     params: o.ParamsFile = None,
     frontend: o.OptionalFrontEnd = None,
     layout: o.Layout = None,
-    output_space: Annotated[
-        str | None,
-        typer.Option(
-            "--output-space",
-            help="What the predictions are: raw or normalized; default: what the pairs say, else raw.",
-            show_default=False,
-        ),
-    ] = None,
+    output_space: o.OutputSpace = None,
     vocoder: o.VocoderSpec = "griffin-lim",
     vocoder_checkpoint: o.VocoderCheckpoint = None,
     audio: Annotated[
