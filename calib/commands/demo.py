@@ -124,14 +124,7 @@ def _rows(results: list[RunResult]) -> list[list[str]]:
     rows = []
     for case, result in zip(CASES, results, strict=True):
         d = result.judgement.diagnosis
-        heard = next(
-            (
-                h
-                for name, h in result.report.heard.items()
-                if name == list(result.report.heard)[min(1, len(result.report.heard) - 1)]
-            ),
-            {},
-        )
+        heard = result.report.heard.get(result.report.median or "", {})
         rows.append(
             [
                 case.name, d.verdict.state.upper() + ("" if d.verdict.writes else " (refused)"), f"{d.row('before').mae:.3f}", f"{d.after.mae:.3f}", f"{d.best_constant.mae:.3f}",

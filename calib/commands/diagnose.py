@@ -9,7 +9,6 @@ import typer
 
 from calib.commands import options as o
 from calib.commands.judge import JudgeConfig, judge, render
-from calib.console import terminal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -37,10 +36,7 @@ def diagnose(
     """Judge and print."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     judgement = judge(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed))
-    lines = render(judgement)
-    terminal.result(lines[0], "bold")
-    for line in lines[1:]:
-        terminal.result(line)
+    o.show(render(judgement))
     o.emit_json(json_, judgement.diagnosis.to_json(), force=force)
     verdict = judgement.diagnosis.verdict
     o.gate(fail_on, verdict.status, verdict.headline)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, params_file, render
+from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, own_stats, params_file, render
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
 from calib.console import terminal
 from calib.data.files import ensure_writable, read_json, write_json
@@ -68,7 +68,8 @@ def run(config: FitConfig) -> FitResult:
         return FitResult(judgement, None, None)
     written: Path | None = None
     stood = stats_path.exists()
-    if not judgement.stats_given and judgement.stats is not None:
+    if judgement.stats is None:
+        judgement.stats = own_stats(judgement)
         write_json(stats_path, judgement.stats, force=config.overwrite)
         written = stats_path
     try:
@@ -159,10 +160,7 @@ def fit_scaler(
             override=force,
         )
     )
-    lines = render(result.judgement, forced=result.params is not None and not result.judgement.diagnosis.verdict.writes)
-    terminal.result(lines[0], "bold")
-    for line in lines[1:]:
-        terminal.result(line)
+    o.show(render(result.judgement, forced=result.params is not None and not result.judgement.diagnosis.verdict.writes))
     o.emit_json(json_, result.judgement.diagnosis.to_json(), force=force)
     if result.params is None:
         refuse(result.judgement)

@@ -2,13 +2,15 @@
 
 Data flow::
 
-    PAIRS --_OpenedPairs--> analyze --> Judgement(diagnosis, pairs, stats) --render--> lines
+    PAIRS --OpenedPairs--> analyze --> Judgement(diagnosis, pairs, stats) --render--> lines
                                                                           --params_file--> mel_scaling_params.json
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,18 @@ from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import DatasetStatistics, measure, stats_file
 from calib.params import SCALING_SCHEMA, MelNormalizer, ParamsWarning
 
-__all__ = ["OWN_TARGETS", "JudgeConfig", "Judgement", "check_identity", "judge", "params_file", "render"]
+__all__ = [
+    "OWN_TARGETS",
+    "JudgeConfig",
+    "Judgement",
+    "check_identity",
+    "differing_fields",
+    "judge",
+    "own_stats",
+    "params_file",
+    "params_warnings",
+    "render",
+]
 
 # What a statistics file says that it was made from, when it was made from pairs.
 OWN_TARGETS = "targets of the pairs"
@@ -51,21 +64,24 @@ class Judgement:
 
     Args:
         diagnosis: the result.
-        pairs: the opened pairs.
+        opened: the pairs.
         frontend: of the targets, or None when unknown.
-        stats: content of a statistics file: the one given, or that of the pairs' own targets.
-        stats_given: whether it was given.
+        stats: content of the statistics file that was given, or None.
         header: of the pairs: ids, front end, output space, kind.
         provenance: what can change the result.
     """
 
     diagnosis: Diagnosis
-    pairs: Pairs
+    opened: OpenedPairs
     frontend: FrontEnd | None
     stats: dict[str, Any] | None
-    stats_given: bool
     header: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs as they lie on disk."""
+        return self.opened.pairs
 
     @property
     def unit(self) -> str:
@@ -142,8 +158,10 @@ def judge(config: JudgeConfig) -> Judgement:
     if frontend is not None and stored is not None:
         check_identity("frontend_id", frontend.id, stored.id, "--frontend", "the pairs", frontend.differences(stored))
     frontend = frontend or stored
-    normalizer = None if config.stats is None else _load_stats(config.stats)
-    if normalizer is not None:
+    normalizer = None
+    if config.stats is not None:
+        with params_warnings():
+            normalizer = MelNormalizer.load(config.stats)
         _check_stats(normalizer, frontend, header, config.stats)
     space = config.output_space or header.get("output_space") or "raw"
     if space not in {"raw", "normalized"}:
@@ -180,18 +198,25 @@ def judge(config: JudgeConfig) -> Judgement:
         },
         "source_digest": opened.digest(),
     }
-    stats = normalizer.extra if normalizer is not None else _own_stats(opened, diagnosis, frontend, provenance)
-    return Judgement(diagnosis, pairs, frontend, stats, normalizer is not None, header, provenance)
+    return Judgement(diagnosis, opened, frontend, None if normalizer is None else normalizer.extra, header, provenance)
 
 
-def _load_stats(path: Path) -> MelNormalizer:
-    """The statistics; what they lack is said to people, not to Python's warning filters."""
+@contextlib.contextmanager
+def params_warnings() -> Iterator[None]:
+    """What parameter files lack is said to people, not to Python's warning filters."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParamsWarning)
-        normalizer = MelNormalizer.load(path)
+        yield
     for warning in caught:
         terminal.warning(str(warning.message))
-    return normalizer
+
+
+def differing_fields(normalizer: MelNormalizer, frontend: FrontEnd | None) -> dict[str, tuple[Any, Any]] | None:
+    """Fields in which a statistics file's front end differs from another; None where either is unknown."""
+    fields = normalizer.extra.get("frontend")
+    if frontend is None or not isinstance(fields, dict):
+        return None
+    return FrontEnd.from_fields(fields).differences(frontend)
 
 
 def check_identity(
@@ -224,41 +249,31 @@ def check_identity(
 def _check_stats(
     normalizer: MelNormalizer, frontend: FrontEnd | None, header: dict[str, Any], path: Path | None
 ) -> None:
-    fields = normalizer.extra.get("frontend")
-    other = FrontEnd.from_fields(fields) if isinstance(fields, dict) else None
-    mine = normalizer.frontend_id
     theirs = frontend.id if frontend else header.get("frontend_id")
     check_identity(
-        "frontend_id", mine, theirs, str(path), "the pairs", other.differences(frontend) if other and frontend else None
+        "frontend_id", normalizer.frontend_id, theirs, str(path), "the pairs", differing_fields(normalizer, frontend)
     )
     if header.get("stats_id") and normalizer.stats_id:
         check_identity("stats_id", normalizer.stats_id, header["stats_id"], str(path), "the pairs")
 
 
-def _own_stats(
-    opened: OpenedPairs, diagnosis: Diagnosis, frontend: FrontEnd | None, provenance: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Statistics of the pairs' own targets, as a whole file; None when the data is invalid."""
-    if diagnosis.verdict.state == "invalid":
-        return None
+def own_stats(judgement: Judgement) -> dict[str, Any]:
+    """Statistics of the pairs' own targets, as a whole file, for pairs that could be judged.
+
+    The diagnosis then refers to the same numbers to the last bit.
+    """
+    diagnosis, opened, frontend = judgement.diagnosis, judgement.opened, judgement.frontend
     floor = None if frontend is None else frontend.floor
-    dataset: DatasetStatistics | None = None
-    lengths = {row.name: row.n_frames for row in diagnosis.utterances}
+    frames = {row.name: row.n_frames for row in diagnosis.utterances}
+    dataset = DatasetStatistics(diagnosis.n_mels)
     for index in range(len(opened)):
-        if diagnosis.utterances and opened.name(index) not in lengths:
+        if opened.name(index) not in frames:
             continue  # unusable, and noted as such
-        try:
-            _, target = opened.arrays(index)
-        except UnusablePairError:
-            continue
-        target = target[: lengths.get(opened.name(index), target.shape[0])]
-        dataset = dataset or DatasetStatistics(target.shape[1])
+        target = opened.arrays(index)[1][: frames[opened.name(index)]]
         seconds = target.shape[0] * frontend.hop_length / frontend.sample_rate if frontend else 0.0
         dataset.add(measure(target, floor=floor, seconds=seconds, speaker=opened.speaker(index)))
-    if dataset is None:
-        return None
-    content = stats_file(dataset.result(floor=floor), frontend, {**provenance, "source": OWN_TARGETS, "skipped": {}})
-    # The same numbers to the last bit as in the file that will stand beside the parameters.
+    provenance = {**judgement.provenance, "source": OWN_TARGETS, "skipped": {}}
+    content = stats_file(dataset.result(floor=floor), frontend, provenance)
     diagnosis.mel_mean, diagnosis.mel_std = content["mel_mean"], content["mel_std"]
     return content
 

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +15,12 @@ import typer
 
 from calib import __version__
 from calib.console import terminal
-from calib.data.files import atomic_writer, ensure_writable, write_run_facts
+from calib.data.files import ensure_writable, write_json, write_run_facts
 from calib.errors import GateError, UsageError
 
-__all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "set_level"]
+__all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "set_level", "show"]
 
 Output = Annotated[Path | None, typer.Option("-o", "--out", "--output", help="Where to write.", show_default=False)]
-FrontEndName = Annotated[
-    str, typer.Option("--frontend", help="Mel front end: a name (calib frontends list) or a YAML/JSON file.")
-]
 OptionalFrontEnd = Annotated[
     str | None,
     typer.Option(
@@ -124,13 +122,18 @@ def emit_json(target: str | None, value: Any, *, force: bool = False) -> None:
     """
     if target is None:
         return
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         sys.stdout.flush()
     else:
-        with atomic_writer(Path(target), force=force) as file:
-            file.write(text.encode())
+        write_json(Path(target), value, force=force)
+
+
+def show(lines: Sequence[str]) -> None:
+    """A rendered result: the verdict in bold, then the rest."""
+    terminal.result(lines[0], "bold")
+    for line in lines[1:]:
+        terminal.result(line)
 
 
 def gate(fail_on: str, status: str, sentence: str) -> None:

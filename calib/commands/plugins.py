@@ -16,23 +16,27 @@ __all__ = ["LoadedModel", "LoadedVocoder", "ModelConfig", "VocoderConfig", "open
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Which model: the options ``--model``, ``--checkpoint``, ``--model-option``, ``--device``."""
+class PluginConfig:
+    """Which plug-in: its spec, and what its factory gets."""
 
-    spec: str = "reference"
+    spec: str
     checkpoint: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
 
 
 @dataclass(frozen=True)
-class VocoderConfig:
+class ModelConfig(PluginConfig):
+    """Which model: the options ``--model``, ``--checkpoint``, ``--model-option``, ``--device``."""
+
+    spec: str = "reference"
+
+
+@dataclass(frozen=True)
+class VocoderConfig(PluginConfig):
     """Which vocoder: the options ``--vocoder``, ``--vocoder-checkpoint``, ``--device``."""
 
     spec: str = "griffin-lim"
-    checkpoint: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)

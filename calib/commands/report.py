@@ -56,6 +56,12 @@ class ReportResult:
     heard: dict[str, dict[str, float]] = field(default_factory=dict)
     sounds: dict[str, dict[str, tuple[np.ndarray, int]]] = field(default_factory=dict)
 
+    @property
+    def median(self) -> str | None:
+        """The median utterance (the only one, where there is one); None without examples."""
+        names = list(self.sounds)  # worst, median, best
+        return names[min(1, len(names) - 1)] if names else None
+
 
 def run(config: ReportConfig) -> ReportResult:
     """Judge the pairs and write page and twin.

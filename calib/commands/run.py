@@ -243,10 +243,9 @@ def _frontend_file(model: ModelConfig, config: RunConfig) -> Any:
 
 def _example_wavs(report: ReportResult, folder: Path, *, force: bool) -> dict[str, Path]:
     """The median utterance as the vocoder makes it from each mel."""
-    if not report.sounds:
+    name = report.median
+    if name is None:
         return {}
-    names = list(report.sounds)
-    name = names[min(1, len(names) - 1)]
     labels = {"target": "target", "raw": "before", "calibrated": "after", "constant": "constant"}
     out = {}
     for label, (samples, rate) in report.sounds[name].items():
@@ -304,10 +303,7 @@ def run_command(
     if output is not None:
         settings = dataclasses.replace(settings, output=output)
     result = run(settings, force=force)
-    lines = render(result.judgement, why=False)
-    terminal.result(lines[0], "bold")
-    for line in lines[1:]:
-        terminal.result(line)
+    o.show(render(result.judgement, why=False))
     for path in (result.stats, result.params, result.report.html, result.report.twin, *result.wavs.values()):
         if path is not None:
             terminal.result(f"written: {path}")

@@ -6,29 +6,27 @@ Data flow: text -> sentences -> model.generate -> MelScaler.calibrate -> vocoder
 from __future__ import annotations
 
 import re
-import struct
 import sys
 import time
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import numpy as np
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import check_identity
+from calib.commands.judge import check_identity, differing_fields, params_warnings
 from calib.commands.plugins import LoadedModel, LoadedVocoder, ModelConfig, VocoderConfig, open_model, open_vocoder
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
 from calib.console import terminal
-from calib.data.audio import write_wav
+from calib.data.audio import pcm16, wav_header, write_wav
 from calib.data.files import ensure_writable
 from calib.errors import DataError, UsageError
 from calib.models.loading import call_plugin, checked_audio, checked_mel, parse_options
-from calib.params import MelNormalizer, MelScaler, ParamsWarning
+from calib.params import MelNormalizer, MelScaler
 
 __all__ = ["Calibration", "SynthConfig", "Synthesizer", "load_calibration"]
 
@@ -115,8 +113,7 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
                 hint="give --stats FILE (no mean or sd is assumed)",
             )
         return Calibration()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ParamsWarning)
+    with params_warnings():
         normalizer = MelNormalizer.load(stats)
         # First against the model: only there are the differing fields known.
         check_identity(
@@ -125,11 +122,9 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
             model.frontend.id,
             str(stats),
             model.spec,
-            _differing(normalizer, model),
+            differing_fields(normalizer, model.frontend),
         )
         scaler = None if params is None else MelScaler.load(params, normalizer)
-    for warning in caught:
-        terminal.warning(str(warning.message))
     if scaler is None:
         if model.model.output_space == "raw":
             terminal.notice("--stats without --params: the model gives raw mels, so nothing is denormalised")
@@ -160,13 +155,6 @@ def _check_options(scaler: MelScaler, model: LoadedModel, name: str) -> None:
             f"{name} was fitted on the model with {listing}",
             hint=f"run the model as it was fitted: {options or 'without --model-option'}",
         )
-
-
-def _differing(normalizer: MelNormalizer, model: LoadedModel) -> dict[str, tuple[Any, Any]] | None:
-    from calib.mel.frontend import FrontEnd
-
-    fields = normalizer.extra.get("frontend")
-    return FrontEnd.from_fields(fields).differences(model.frontend) if isinstance(fields, dict) else None
 
 
 class Synthesizer:
@@ -263,41 +251,22 @@ def split_sentences(text: str) -> list[str]:
 
 
 class _WavStream:
-    """A WAV whose length is not known when it begins: sizes say "as long as it comes", and are set if they can be."""
+    """A WAV whose length is not known when it begins: its header is written again at the end, where it can be."""
 
     def __init__(self, file: IO[bytes], rate: int) -> None:
-        self.file, self.bytes = file, 0
-        file.write(
-            struct.pack(
-                "<4sI4s4sIHHIIHH4sI",
-                b"RIFF",
-                0xFFFFFFFF,
-                b"WAVE",
-                b"fmt ",
-                16,
-                1,
-                1,
-                rate,
-                rate * 2,
-                2,
-                16,
-                b"data",
-                0xFFFFFFFF,
-            )
-        )
+        self.file, self.rate, self.bytes = file, rate, 0
+        file.write(wav_header(rate, None))
 
     def write(self, samples: np.ndarray) -> None:
-        data = np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2").tobytes()
+        data = pcm16(samples)
         self.file.write(data)
         self.file.flush()
         self.bytes += len(data)
 
     def close(self) -> None:
         if self.file.seekable():
-            self.file.seek(4)
-            self.file.write(struct.pack("<I", 36 + self.bytes))
-            self.file.seek(40)
-            self.file.write(struct.pack("<I", self.bytes))
+            self.file.seek(0)
+            self.file.write(wav_header(self.rate, self.bytes))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from calib.data.files import atomic_writer
 from calib.errors import DataError, UsageError
 
-__all__ = ["AUDIO_SUFFIXES", "Audio", "read_audio", "write_wav"]
+__all__ = ["AUDIO_SUFFIXES", "Audio", "pcm16", "read_audio", "wav_header", "write_wav"]
 
 # What libsndfile reads and corpora use. Suffixes are compared in lower case.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64", ".sph")  # fmt: skip
@@ -159,15 +159,26 @@ def write_wav(target: str | Path | IO[bytes], samples: np.ndarray, sample_rate: 
     if not np.isfinite(values).all():
         bad = int(np.count_nonzero(~np.isfinite(values)))
         raise DataError(f"{where}not written: {bad} of {len(values)} samples are NaN or infinite")
-    pcm = np.clip(np.rint(values.astype(np.float64) * 32768), -32768, 32767).astype("<i2").tobytes()
+    pcm = pcm16(values)
     if len(pcm) > 0xFFFFFFFF - 36:
         raise DataError(f"{where}{len(values)} samples do not fit in a WAV file")
-    header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16, 1, 1, sample_rate, sample_rate * 2, 2, 16, b"data", len(pcm))  # fmt: skip
+    header = wav_header(sample_rate, len(pcm))
     if isinstance(target, (str, Path)):
         with atomic_writer(Path(target), force=force) as file:
             _put(file, header, pcm)
     else:
         _put(target, header, pcm)
+
+
+def pcm16(samples: np.ndarray) -> bytes:
+    """Samples ``(L,)`` as little-endian 16-bit PCM; what lies outside [-1, 1] saturates."""
+    return np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
+def wav_header(sample_rate: int, size: int | None) -> bytes:
+    """The 44 bytes before mono 16-bit PCM of ``size`` bytes; None: "as long as it comes"."""
+    whole, data = (0xFFFFFFFF, 0xFFFFFFFF) if size is None else (36 + size, size)
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", whole, b"WAVE", b"fmt ", 16, 1, 1, sample_rate, sample_rate * 2, 2, 16, b"data", data)  # fmt: skip
 
 
 def _put(file: IO[Any], header: bytes, pcm: bytes) -> None:

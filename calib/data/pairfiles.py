@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ import numpy as np
 
 from calib.data.arrays import ARRAY_SUFFIXES, array_shape
 from calib.data.files import read_json
-from calib.data.sources.base import has_suffix, read_lines, tidy
+from calib.data.sources.base import has_suffix, json_object, read_lines, tidy
 from calib.data.sources.folder import census, walk
 from calib.errors import DataError, UsageError
 
@@ -236,13 +235,7 @@ def _from_index(root: Path, index: Path) -> Found:
     lines: dict[str, int] = {}
     for number, line in read_lines(index):
         where = f"{index}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise DataError(f"{where}: not a JSON object on one line ({reason}): {line[:80]!r}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: {line[:80]!r} is not a JSON object")
+        row = json_object(where, line)
         name = _id(where, row)
         if name in lines:
             raise DataError(

@@ -115,29 +115,21 @@ class _Analysis:
         self.output_space, self.kind, self.autoregressive, self.seed = output_space, kind, autoregressive, seed
         self.moments = Moments([_mapped(u, baseline) for u in reader.moments])
         self.summary = self.moments.summary()
-        self.fold_of = self._folds()
+        self.fold_of, self.folds_text = self._folds()
         self.n_folds = int(self.fold_of.max()) + 1
 
-    def _folds(self) -> np.ndarray:
-        """Fold of each unit: by speaker when at least five speak, else by utterance, else contiguous blocks."""
-        units, pairs = self.reader.units, self.reader.pairs
+    def _folds(self) -> tuple[np.ndarray, str]:
+        """Fold of each unit (by speaker when at least five speak, else by utterance, else blocks), and how, in words."""
+        units, utterances = np.arange(len(self.reader.units)), len(self.reader.usable)
+        if utterances == 1:
+            return units, f"{len(units)} contiguous blocks of the one utterance, each scored with the fit on the others"
         if not self.reader.by_utterance:
-            return np.arange(len(units))
-        speakers = [pairs.speaker(unit.index) for unit in units]
-        names = sorted({s for s in speakers if s is not None})
-        if None not in speakers and len(names) >= FOLDS:
-            return np.array([names.index(str(s)) % FOLDS for s in speakers])
-        return np.arange(len(units)) % FOLDS
-
-    def _folds_text(self) -> str:
-        count = len(self.reader.usable)
-        if count == 1:
-            return f"{self.n_folds} contiguous blocks of the one utterance, each scored with the fit on the others"
-        if not self.reader.by_utterance:
-            return f"{count} utterances: each scored with the fit on the others"
-        names = {self.reader.pairs.speaker(u.index) for u in self.reader.units}
-        grouped = "speaker" if None not in names and len(names) >= FOLDS else "utterance"
-        return f"{self.n_folds} folds grouped by {grouped}"
+            return units, f"{utterances} utterances: each scored with the fit on the others"
+        speakers = [self.reader.pairs.speaker(unit.index) for unit in self.reader.units]
+        numbers = {name: number for number, name in enumerate(sorted({s for s in speakers if s is not None}))}
+        if None not in speakers and len(numbers) >= FOLDS:
+            return np.array([numbers[str(s)] % FOLDS for s in speakers]), f"{FOLDS} folds grouped by speaker"
+        return units % FOLDS, f"{FOLDS} folds grouped by utterance"
 
     def run(self) -> Diagnosis:
         """All passes, then the verdict."""
@@ -149,10 +141,10 @@ class _Analysis:
         draws = self._draws()
         intervals = _intervals(draws, sample_like)
         null, probe, structure, structure_r = self._dependence()
-        maps = self._maps(np.ones(len(reader.units)))
-        pass2 = _SecondPass(self, maps[chosen])
+        pass2 = _SecondPass(self, chosen)
         pass2.run()
-        rows = [pass2.row(name, maps) for name in _PREDICTORS]
+        maps = pass2.inside[0]
+        rows = [pass2.row(name) for name in _PREDICTORS]
         by_name = {row.name: row for row in rows}
         share = float(s.removable_share(sample_like=sample_like))
         constant = min(by_name["global_mean"].mae, by_name["bin_mean"].mae)
@@ -196,7 +188,7 @@ class _Analysis:
             summary=_summary_numbers(s, share, pass2),
             intervals=intervals,
             rows=rows,
-            folds=self._folds_text(),
+            folds=self.folds_text,
             resampling=self._resampling_text(),
             null=null,
             probe=probe,
@@ -264,10 +256,9 @@ class _Analysis:
 
     def _dependence(self) -> tuple[NullDistribution, StructureProbe, str | None, float]:
         """Null distribution, lags, and the best repair of layout or pairing."""
-        indices = self.reader.probe_sample()
         bins = self.moments.per_bin()
         centred = []
-        for index in indices:
+        for index in self.reader.probe_sample():
             p, y = self.reader.arrays(index)
             centred.append(
                 (self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"])
@@ -415,21 +406,23 @@ def _summary_numbers(s: Summary, share: float, pass2: _SecondPass) -> dict[str, 
 class _SecondPass:
     """Errors of every predictor, in sample and with the other folds' fits; histograms; the utterance table."""
 
-    def __init__(self, analysis: _Analysis, fit: AffineMap) -> None:
+    def __init__(self, analysis: _Analysis, chosen: str) -> None:
         self.a = analysis
         units = analysis.reader.units
+        self.rows_of: dict[int, list[int]] = {}  # utterance -> its units
+        for row, unit in enumerate(units):
+            self.rows_of.setdefault(unit.index, []).append(row)
         self.absolute = {(name, sample): np.zeros(len(units)) for name in _PREDICTORS for sample in (False, True)}
         self.squared = {key: np.zeros(len(units)) for key in self.absolute}
         self.values = np.array([(u.stop - u.start) * analysis.reader.n_mels for u in units], dtype=np.float64)
-        everything = np.ones(len(units))
-        self.inside = analysis.predictors(everything)
+        self.inside = analysis.predictors(np.ones(len(units)))
         self.outside = [
             analysis.predictors((analysis.fold_of != fold).astype(np.float64)) for fold in range(analysis.n_folds)
         ]
         s = analysis.summary
         self.low_p = self.low_y = math.inf
         self.high_p = self.high_y = -math.inf
-        self.fit = fit
+        self.fit = self.inside[0][chosen]
         self._edges = _edges(float(s.m_y), float(s.s_y))
         self._edges_p = _edges(float(s.m_p), float(s.s_p))
         self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated", "unchanged")}
@@ -443,10 +436,7 @@ class _SecondPass:
     def run(self) -> None:
         """Read every utterance once more."""
         reader = self.a.reader
-        rows: dict[int, list[int]] = {}
-        for row, unit in enumerate(reader.units):
-            rows.setdefault(unit.index, []).append(row)
-        for index, own in rows.items():
+        for index, own in self.rows_of.items():
             stored, y = reader.arrays(index)
             p = self.a.baseline(stored.astype(np.float64))
             self._look(p, y)
@@ -482,14 +472,14 @@ class _SecondPass:
                 self.absolute[name, sample][row] = np.abs(error).sum()
                 self.squared[name, sample][row] = np.vdot(error, error)
 
-    def row(self, name: str, maps: dict[str, AffineMap]) -> Row:
+    def row(self, name: str) -> Row:
         """One line of the table."""
         total = self.values.sum()
         mae, mae_in = (float(self.absolute[name, sample].sum() / total) for sample in (False, True))
         rmse, rmse_in = (float(np.sqrt(self.squared[name, sample].sum() / total)) for sample in (False, True))
         if name == "bin_mean":
             return Row(name, _TITLES[name], None, None, None, None, mae, rmse, mae_in, rmse_in)
-        raw = maps[name].after(self.a.baseline)
+        raw = self.inside[0][name].after(self.a.baseline)
         return Row(
             name, _TITLES[name], raw.slope, raw.intercept, raw.slope / self.a.std, (raw.intercept - self.a.mean) / self.a.std, mae, rmse, mae_in, rmse_in
         )  # fmt: skip
@@ -497,12 +487,9 @@ class _SecondPass:
     def utterances(self, method: str) -> list[Utterance]:
         """The per-utterance table, in the order of the pairs."""
         reader = self.a.reader
-        table: dict[int, list[int]] = {}
-        for row, unit in enumerate(reader.units):
-            table.setdefault(unit.index, []).append(row)
         constant = min(("global_mean", "bin_mean"), key=lambda name: self.absolute[name, False].sum())
         out = []
-        for index, rows in table.items():
+        for index, rows in self.rows_of.items():
             n = self.values[rows].sum()
             before, after, const = (
                 float(self.absolute[name, False][rows].sum() / n) for name in ("before", method, constant)

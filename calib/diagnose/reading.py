@@ -90,7 +90,7 @@ class Reader:
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Prediction and target of one utterance without padding."""
         p, y = self.pairs.arrays(index)
-        n = self.lengths[index] if index < len(self.lengths) else _valid_frames(p, y)
+        n = self.lengths[index]
         return p[:n], y[:n]
 
     def first_pass(self) -> tuple[list[str], tuple[float, float]]:

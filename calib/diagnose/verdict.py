@@ -10,6 +10,8 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
+from calib.diagnose.nulls import LAGS
+
 __all__ = ["STATES", "Check", "Evidence", "State", "Verdict", "decide"]
 
 MIN_FRAMES = 300
@@ -22,7 +24,6 @@ FIXABLE_SHARE = 0.5
 HEALTHY_SHARE = 0.1
 MIN_SKILL = 0.05
 SHARED = 0.3  # unrelated pairs this alike: silence or padding is shared, and r must be read above that level
-SCANNED_LAG = 8
 GATE = 0.95  # MAE after the fit, on unseen folds, over that of the best constant
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -442,7 +443,7 @@ def _sentence(name: str, e: Evidence) -> str:
     if name == "insufficient":
         return f"{e.n_frames} valid frames, {MIN_FRAMES} are needed"
     if name == "misaligned":
-        more = " or more (the scan ends there)" if abs(e.best_lag) == SCANNED_LAG else ""
+        more = " or more (the scan ends there)" if abs(e.best_lag) == max(LAGS) else ""
         return f"r within bin is {e.r_w:.3f} as it stands and {e.lag_r:.3f} with the prediction shifted by {-e.best_lag:+d} frames{more}"
     if name == "structural":
         return f"r within bin is {e.r_w:.3f} as it stands and {e.structure_r:.3f} after {e.structure}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calib.data.arrays import as_time_first, decide_layout, load_array
+from calib.data.arrays import array_shape, as_time_first, decide_layout, load_array
 from calib.data.audio import read_audio
 from calib.data.sources import Item, Source
 from calib.errors import DataError, UsageError
@@ -111,7 +111,6 @@ def reader_for(
                 hint="name the one that the model was trained with: --frontend NAME (calib frontends list)",
             )
         return MelReader(frontend, device=device)
-    from calib.data.arrays import array_shape
 
     def shapes() -> Iterator[tuple[int, ...]]:
         for item in source:

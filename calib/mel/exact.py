@@ -128,12 +128,11 @@ class DyadicHistogram:
         if shift == 0:
             return self.start, self.counts
         start = self.start >> shift
-        # Python integers: far from zero, a bin's index is larger than an int64.
-        keys = (
-            np.array([((self.start + k) >> shift) - start for k in range(self.counts.size)], dtype=np.intp)
-            if abs(self.start) >> 62
-            else ((self.start + np.arange(self.counts.size)) >> shift) - start
-        )
+        # Bins before the first coarse edge, then whole coarse bins: no index is formed that an int64 could not hold.
+        size = self.counts.size
+        first = min((1 << shift) - self.start % (1 << shift), size)
+        keys = np.zeros(size, dtype=np.intp)
+        keys[first:] = 1 + (np.arange(size - first) >> min(shift, 62))
         out = np.zeros(int(keys[-1]) + 1, dtype=np.int64)
         np.add.at(out, keys, self.counts)
         return start, out

@@ -168,6 +168,7 @@ class DatasetStatistics:
             raise DataError("no utterance was measured")
         s1, s2 = self._s1.numerators(), self._s2.numerators()
         values = self.n_frames * self.n_mels
+        seconds = self._seconds.values()[0]
         mean, std = moments(values, sum(s1), sum(s2))
         low, high = float(self._low.min()), float(self._high.max())
         if low == high or std == 0:
@@ -204,7 +205,7 @@ class DatasetStatistics:
             "n_frames": self.n_frames,
             "n_utterances": self.n_utterances,
             # Mels without a front end have no known duration: that is not zero.
-            "hours": (self._seconds.values()[0] or None) and self._seconds.values()[0] / 3600.0,
+            "hours": seconds / 3600.0 if seconds else None,
             "speakers": speakers,
         }
 

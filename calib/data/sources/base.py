@@ -7,6 +7,7 @@ Conventions:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from calib.data.audio import AUDIO_SUFFIXES
 from calib.data.files import digest
 from calib.errors import DataError
 
-__all__ = ["Item", "Locator", "Row", "Source", "has_suffix", "read_lines", "safe_name", "tidy"]
+__all__ = ["Item", "Locator", "Row", "Source", "has_suffix", "json_object", "read_lines", "safe_name", "tidy"]
 
 _PROBED = 50  # rows whose files are looked for when an index is opened
 _LONGEST_LINE = 1 << 20  # bytes; longer is no line of an index
@@ -371,6 +372,22 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 _SAFE_LENGTH = 120  # bytes; leaves room for a suffix, a hash and a temporary name within the usual 255
 _ALTERED = re.compile(r"-[0-9a-f]{16}$")
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # device names on Windows
+
+
+def json_object(where: str, line: str, remark: str = "") -> dict[str, Any]:
+    """The object on one line of a JSONL index.
+
+    Raises:
+        DataError: it is none, with ``where`` and the line's beginning.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise DataError(f"{where}: not a JSON object on one line ({reason}): {line[:80]!r}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: {line[:80]!r} is not a JSON object{remark}")
+    return value
 
 
 def safe_name(name: str) -> str:

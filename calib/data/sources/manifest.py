@@ -5,13 +5,12 @@ Paths are relative to the manifest. ``id`` (or ``utt_id``), ``lang`` (or ``langu
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from calib.data.sources.base import Locator, Row, Source, read_lines
+from calib.data.sources.base import Locator, Row, Source, json_object, read_lines
 from calib.errors import DataError, UsageError
 
 __all__ = ["open_jsonl"]
@@ -41,13 +40,7 @@ def open_jsonl(path: Path, *, audio_root: Path | None, limit: int | None) -> Sou
 
 def _row(path: Path, number: int, line: str) -> Row:
     where = f"{path}, line {number}"
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise DataError(f"{where}: not a JSON object on one line ({reason}): {line[:80]!r}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: {line[:80]!r} is not a JSON object; a manifest has one object a line")
+    value = json_object(where, line, "; a manifest has one object a line")
     if value.keys() >= _LHOTSE_KEYS:
         raise UsageError(
             f"{path}: these are lhotse cuts, which this version does not read",
