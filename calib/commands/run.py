@@ -24,7 +24,7 @@ from calib.commands.report import ReportConfig, ReportResult, write_report
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
 from calib.commands.stats import StatsConfig
 from calib.commands.stats import run as run_stats
-from calib.commands.synth import SynthConfig, Synthesizer, say
+from calib.commands.synth import SynthConfig, Synthesizer, Voice, say
 from calib.commands.teacher_force import TeacherForceConfig
 from calib.commands.teacher_force import run as run_teacher_force
 from calib.console import terminal
@@ -259,27 +259,19 @@ def _say(
     config: RunConfig, model: ModelConfig, vocoder: VocoderConfig, stats: Path, params: Path | None, *, force: bool
 ) -> dict[str, Path]:
     """Each sentence without the calibration, and with it where there is one."""
+    if not config.say:
+        return {}
+    synthesizers = {"before": Synthesizer(SynthConfig(model, vocoder))}
+    if params is not None:
+        synthesizers["after"] = Synthesizer(SynthConfig(model, vocoder, stats, params))
     out: dict[str, Path] = {}
-    for number, sentence in enumerate(config.say, 1):
-        voice = None if sentence.speaker_audio is None else Path(sentence.speaker_audio)
-        cases: list[tuple[str, Path | None]] = [("before", None)] + ([("after", params)] if params is not None else [])
-        for label, file in cases:
-            synthesizer = Synthesizer(
-                SynthConfig(
-                    model,
-                    vocoder,
-                    stats if file is not None else None,
-                    file,
-                    voice,
-                    sentence.language,
-                    sentence.temperature,
-                    sentence.top_p,
-                    config.seed,
-                )
-            )
-            path = config.output / "wavs" / f"say-{number}-{sentence.language}.{label}.wav"
-            say(synthesizer, sentence.text, str(path), stream=False, force=force)
-            out[f"say {number} {sentence.language} {label}"] = path
+    for number, s in enumerate(config.say, 1):
+        reference = None if s.speaker_audio is None else Path(s.speaker_audio)
+        voice = Voice(reference, s.language, s.temperature, s.top_p, config.seed)
+        for label, synthesizer in synthesizers.items():
+            path = config.output / "wavs" / f"say-{number}-{s.language}.{label}.wav"
+            say(synthesizer, s.text, voice, str(path), stream=False, force=force)
+            out[f"say {number} {s.language} {label}"] = path
     return out
 
 

@@ -28,7 +28,7 @@ from calib.errors import DataError, UsageError
 from calib.models.loading import call_plugin, checked_audio, checked_mel, parse_options
 from calib.params import MelNormalizer, MelScaler
 
-__all__ = ["Calibration", "SynthConfig", "Synthesizer", "load_calibration"]
+__all__ = ["Calibration", "SynthConfig", "Synthesizer", "Voice", "load_calibration"]
 
 _LONGEST_SENTENCE = 300  # characters; longer ones are split at commas, then at spaces
 _PAUSE_SECONDS = 0.15
@@ -39,17 +39,31 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """What ``calib synth`` needs besides texts; see its options."""
+    """What speaks; see the options of ``calib synth``."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     stats: Path | None = None
     params: Path | None = None
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How something is said; see the options of ``calib synth``.
+
+    Raises:
+        DataError: there is no such recording.
+    """
+
     speaker_audio: Path | None = None
     language: str = "en"
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.speaker_audio is not None and not self.speaker_audio.is_file():
+            raise DataError(f"--speaker-audio {self.speaker_audio}: no such file")
 
 
 @dataclass(frozen=True)
@@ -168,9 +182,6 @@ class Synthesizer:
     """
 
     def __init__(self, config: SynthConfig) -> None:
-        self.config = config
-        if config.speaker_audio is not None and not config.speaker_audio.is_file():
-            raise DataError(f"--speaker-audio {config.speaker_audio}: no such file")
         self.model = open_model(config.model)
         if not hasattr(self.model.model, "generate"):
             raise UsageError(
@@ -180,12 +191,12 @@ class Synthesizer:
         self.vocoder: LoadedVocoder = open_vocoder(config.vocoder, self.model.frontend)
         self.said: set[str] = set()
 
-    def mel(self, sentence: str) -> np.ndarray:
+    def mel(self, sentence: str, voice: Voice) -> np.ndarray:
         """The raw mel of one sentence, ``(T, M)`` float32, after the calibration."""
-        c, spec = self.config, self.model.spec
+        spec = self.model.spec
         mel = call_plugin(
             spec, self.model.model.generate, sentence,  # type: ignore[attr-defined]
-            speaker_audio=c.speaker_audio, language=c.language, temperature=c.temperature, top_p=c.top_p, seed=c.seed,
+            speaker_audio=voice.speaker_audio, language=voice.language, temperature=voice.temperature, top_p=voice.top_p, seed=voice.seed,
         )  # fmt: skip
         for notice in getattr(self.model.model, "notices", []):
             if notice not in self.said:
@@ -193,7 +204,7 @@ class Synthesizer:
                 terminal.warning(notice)
         return self.calibration(checked_mel(spec, mel, self.model.frontend.n_mels))
 
-    def speak(self, text: str) -> Iterator[tuple[np.ndarray, int]]:
+    def speak(self, text: str, voice: Voice) -> Iterator[tuple[np.ndarray, int]]:
         """Samples ``(L,)`` in [-1, 1] and their rate in Hz, a sentence at a time.
 
         Raises:
@@ -203,7 +214,7 @@ class Synthesizer:
         if not sentences:
             raise DataError("nothing to say: the text is empty")
         for number, sentence in enumerate(sentences):
-            mel = self.mel(sentence)
+            mel = self.mel(sentence, voice)
             samples, rate = checked_audio(
                 self.vocoder.spec, call_plugin(self.vocoder.spec, self.vocoder.vocoder.vocode, mel)
             )
@@ -284,7 +295,7 @@ class Spoken:
         return f"{self.seconds:.2f} s of audio in {self.took:.2f} s ({self.took / max(self.seconds, 1e-9):.2f} x real time, first audio after {self.first_audio:.2f} s); peak {self.peak_db:.1f} dBFS, RMS {self.rms_db:.1f} dBFS"
 
 
-def say(synthesizer: Synthesizer, text: str, output: str, *, stream: bool, force: bool) -> Spoken:
+def say(synthesizer: Synthesizer, text: str, voice: Voice, output: str, *, stream: bool, force: bool) -> Spoken:
     """Speak ``text`` into a WAV file, or, with ``stream``, into a file or stdout (``-``) as it is made.
 
     Raises:
@@ -298,7 +309,7 @@ def say(synthesizer: Synthesizer, text: str, output: str, *, stream: bool, force
     sink: _WavStream | None = None
     file: IO[bytes] | None = None
     try:
-        for samples, rate in synthesizer.speak(text):
+        for samples, rate in synthesizer.speak(text, voice):
             first = first or time.monotonic() - started
             parts.append(samples)
             if stream:
@@ -392,8 +403,9 @@ def synth(
     jobs = _jobs(text, text_file, output, force=force)
     device = "cuda" if use_gpu else device
     config = SynthConfig(
-        ModelConfig(model, checkpoint, parse_options(model_option or []), device), VocoderConfig(vocoder, vocoder_checkpoint, {}, device), stats, params, speaker_audio, language, temperature, top_p, seed,
+        ModelConfig(model, checkpoint, parse_options(model_option or []), device), VocoderConfig(vocoder, vocoder_checkpoint, {}, device), stats, params,
     )  # fmt: skip
+    voice = Voice(speaker_audio, language, temperature, top_p, seed)
     synthesizer = Synthesizer(config)
     terminal.detail(
         f"model {model} ({synthesizer.model.model_id or 'identity unknown'}), front end {synthesizer.model.frontend.name}, vocoder {vocoder}"
@@ -403,7 +415,7 @@ def synth(
     )
     terminal.notice(synthesizer.calibration.describe())
     for line, path in jobs:
-        spoken = say(synthesizer, line, path, stream=stream, force=force)
+        spoken = say(synthesizer, line, voice, path, stream=stream, force=force)
         terminal.result(f"written: {path}")
         terminal.notice(spoken.line())
 
