@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "synth": ("calib.commands.synth", "Text -> mel -> calibrated mel -> vocoder -> WAV"),
     "run": ("calib.commands.run", "The whole pipeline from one YAML file"),
     "demo": ("calib.commands.demo", "The whole pipeline on an embedded corpus and model, three cases side by side"),
+    "check": ("calib.commands.check", "One question, one answer: data, loss, params"),
     "frontends": ("calib.commands.frontends", "The mel front ends that calib knows: list, show, diff"),
 }
 

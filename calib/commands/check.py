@@ -1,0 +1,14 @@
+"""``calib check data|loss|params``: one question, one answer."""
+
+from __future__ import annotations
+
+import typer
+
+from calib.commands.check_data import data
+from calib.commands.check_loss import loss
+from calib.commands.check_params import params
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="One question, one answer.")
+app.command(name="data")(data)
+app.command(name="loss")(loss)
+app.command(name="params")(params)
