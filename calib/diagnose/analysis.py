@@ -18,13 +18,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from calib.diagnose.diagnosis import AffineMap, Diagnosis, Interval, Row, Utterance
+from calib.diagnose.faults.explain import Explanation, explain
+from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
 from calib.diagnose.reading import FOLDS, MIN_UTTERANCES, PairSet, Reader, UnusablePairError
+from calib.diagnose.scores import SecondPass
 from calib.diagnose.verdict import Evidence, decide
 
 __all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "Utterance", "analyze"]
@@ -33,22 +37,11 @@ _DRAWS = 2000
 _BLOCK_FRAMES = 100
 _BLOCK_STEP = 10
 _MAX_CLUSTERS = 512  # more utterances than that are resampled in groups of neighbours
-_HISTOGRAM_BINS = 96
-_DENSITY_BINS = 64
 _PER_BIN_GAIN = 0.1
 _EXTREME = 50.0  # sd
 _COPYING = 0.99
 _SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
 
-_PREDICTORS = ("before", "denormalise", "moments", "ols", "global_mean", "bin_mean")
-_TITLES = {
-    "before": "as it is",
-    "denormalise": "direct denormalisation",
-    "moments": "statistics matching",
-    "ols": "linear regression",
-    "global_mean": "constant: global mean",
-    "bin_mean": "constant: per-bin mean",
-}
 
 
 def analyze(
@@ -62,6 +55,9 @@ def analyze(
     seed: int = 0,
     allow_skipped: float = 1.0,
     notes: Sequence[str] = (),
+    bank: BankGeometry | None = None,
+    recomputed: Recomputed | None = None,
+    library: frozenset[str] | None = None,
 ) -> Diagnosis:
     """Judge predictions against targets.
 
@@ -76,6 +72,9 @@ def analyze(
         seed: of the bootstrap and the swaps.
         allow_skipped: percent of pairs that may be unusable; more makes the data invalid.
         notes: what was noticed while reading, to be carried along.
+        bank: where the mel bins of the target lie, or None when its front end is unknown.
+        recomputed: targets recomputed from the audio under faulty front ends, or None without audio.
+        library: ids of the faults that may be named; None: all.
     """
     notes = list(notes)
     reader = Reader(pairs, notes, allow_skipped)
@@ -89,31 +88,38 @@ def analyze(
             skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
         )  # fmt: skip
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
-    return _Analysis(
-        reader, baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed
-    ).run()
+    context = _Context(
+        baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed, bank, recomputed, library
+    )  # fmt: skip
+    return _Analysis(reader, context).run()
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is known beside the pairs; see `analyze`."""
+
+    baseline: AffineMap
+    mean: float
+    std: float
+    own_stats: bool
+    stats_origin: str
+    output_space: str
+    kind: str | None
+    autoregressive: bool | None
+    seed: int
+    bank: BankGeometry | None
+    recomputed: Recomputed | None
+    library: frozenset[str] | None
 
 
 class _Analysis:
     """The work behind `analyze`, on data that can be judged."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        baseline: AffineMap,
-        mean: float,
-        std: float,
-        own_stats: bool,
-        stats_origin: str,
-        output_space: str,
-        kind: str | None,
-        autoregressive: bool | None,
-        seed: int,
-    ) -> None:
-        self.reader, self.baseline = reader, baseline
-        self.mean, self.std, self.own_stats, self.stats_origin = mean, std, own_stats, stats_origin
-        self.output_space, self.kind, self.autoregressive, self.seed = output_space, kind, autoregressive, seed
-        self.moments = Moments([_mapped(u, baseline) for u in reader.moments])
+    def __init__(self, reader: Reader, context: _Context) -> None:
+        self.reader, self.context, self.baseline = reader, context, context.baseline
+        self.mean, self.std = context.mean, context.std
+        self.kind, self.autoregressive, self.seed = context.kind, context.autoregressive, context.seed
+        self.moments = Moments([_mapped(u, context.baseline) for u in reader.moments])
         self.summary = self.moments.summary()
         self.fold_of, self.folds_text = self._folds()
         self.n_folds = int(self.fold_of.max()) + 1
@@ -140,11 +146,14 @@ class _Analysis:
         chosen = "moments" if sample_like else "ols"
         draws = self._draws()
         intervals = _intervals(draws, sample_like)
-        null, probe, structure, structure_r = self._dependence()
-        pass2 = _SecondPass(self, chosen)
+        sampled = reader.probe_sample()
+        frames = [self._frames(index) for index in sampled]
+        null, probe, structure, structure_r = self._dependence(frames)
+        explanation = self._explain(frames, sampled)
+        pass2 = SecondPass(self, chosen)
         pass2.run()
         maps = pass2.inside[0]
-        rows = [pass2.row(name) for name in _PREDICTORS]
+        rows = pass2.rows()
         by_name = {row.name: row for row in rows}
         share = float(s.removable_share(sample_like=sample_like))
         constant = min(by_name["global_mean"].mae, by_name["bin_mean"].mae)
@@ -179,8 +188,8 @@ class _Analysis:
             n_mels=reader.n_mels,
             mel_mean=self.mean,
             mel_std=self.std,
-            stats_origin=self.stats_origin,
-            output_space=self.output_space,
+            stats_origin=self.context.stats_origin,
+            output_space=self.context.output_space,
             kind=self.kind,
             sample_like=sample_like,
             method=method,
@@ -197,6 +206,7 @@ class _Analysis:
             density=pass2.joint(),
             utterances=pass2.utterances("before" if method == "identity" else method),
             notes=self.reader.notes,
+            faults=explanation.findings,
         )
         d.notes += serious + plain
         if self.autoregressive is None:
@@ -207,17 +217,32 @@ class _Analysis:
             )
         return d
 
+    def _frames(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """One utterance as inference has it, ``(T, M)`` float64 both."""
+        p, y = self.reader.arrays(index)
+        return self.baseline(p.astype(np.float64)), y.astype(np.float64)
+
+    def _explain(self, frames: list[tuple[np.ndarray, np.ndarray]], sampled: list[int]) -> Explanation:
+        c = self.context
+        references = [] if c.own_stats else [(c.stats_origin, c.mean, c.std)]
+        return explain(
+            [(p.astype(np.float32), y.astype(np.float32)) for p, y in frames],
+            geometry=c.bank, recomputed=c.recomputed, indices=sampled, references=references, kind=c.kind,
+            autoregressive=c.autoregressive, library=c.library,
+        )  # fmt: skip
+
     # --- fits ---------------------------------------------------------------------------------------------------
 
     def _maps(self, weights: np.ndarray) -> dict[str, AffineMap]:
         """The global maps fitted on the weighted units; they act on the prediction after `baseline`."""
         s = self.moments.summary(weights)
         ols, mm = float(s.slope_ols), float(s.slope_mm)
-        mean, std = (float(s.m_y), float(s.s_y)) if self.own_stats else (self.mean, self.std)
+        mean, std = (float(s.m_y), float(s.s_y)) if self.context.own_stats else (self.mean, self.std)
         inverse = AffineMap(1.0 / self.baseline.slope, -self.baseline.intercept / self.baseline.slope)
         return {
             "before": AffineMap(1.0, 0.0),
             "denormalise": AffineMap(std, mean).after(inverse),
+            "zero": AffineMap(0.0, 0.0),
             "ols": AffineMap(ols, float(s.intercept(np.float64(ols)))),
             "moments": AffineMap(mm, float(s.intercept(np.float64(mm)))),
             "global_mean": AffineMap(0.0, float(s.m_y)),
@@ -254,15 +279,10 @@ class _Analysis:
 
     # --- dependence ---------------------------------------------------------------------------------------------
 
-    def _dependence(self) -> tuple[NullDistribution, StructureProbe, str | None, float]:
+    def _dependence(self, frames: list[tuple[np.ndarray, np.ndarray]]) -> tuple[NullDistribution, StructureProbe, str | None, float]:
         """Null distribution, lags, and the best repair of layout or pairing."""
         bins = self.moments.per_bin()
-        centred = []
-        for index in self.reader.probe_sample():
-            p, y = self.reader.arrays(index)
-            centred.append(
-                (self.baseline(p.astype(np.float64)) - bins["mean_p"], y.astype(np.float64) - bins["mean_y"])
-            )
+        centred = [(p - bins["mean_p"], y - bins["mean_y"]) for p, y in frames]
         probe = structure_probe(centred, bins["mean_p"])
         candidates = {
             "reversing the order of the bins": probe.flipped,
@@ -279,7 +299,7 @@ class _Analysis:
         return null, probe, name, candidates[name]
 
     def _findings(
-        self, pass2: _SecondPass, null: NullDistribution, probe: StructureProbe, after: Row
+        self, pass2: SecondPass, null: NullDistribution, probe: StructureProbe, after: Row
     ) -> tuple[list[str], list[str]]:
         """What is noticed beside the verdict, never a state: what qualifies "healthy", and what does not."""
         serious: list[str] = []
@@ -308,9 +328,10 @@ class _Analysis:
                     f"copying: the prediction is nearly the previous true frame (r {copied:.3f} with it, {own:.3f} with its "
                     "own): teacher forcing shows it the answer, free running will not"
                 )
-            if after.mae >= pass2.persistence:
+            persistence = pass2.row("persistence").mae
+            if after.mae >= persistence:
                 plain.append(
-                    f"persistence: the previous true frame alone has MAE {pass2.persistence:.3f}, the model {after.mae:.3f}"
+                    f"persistence: the previous true frame alone has MAE {persistence:.3f}, the model {after.mae:.3f}"
                 )
         return serious, plain
 
@@ -378,7 +399,7 @@ def _magnitude(interval: Interval, value: float) -> Interval:
     return Interval(max(low, 0.0), max(high, -low))
 
 
-def _summary_numbers(s: Summary, share: float, pass2: _SecondPass) -> dict[str, float]:
+def _summary_numbers(s: Summary, share: float, pass2: SecondPass) -> dict[str, float]:
     mse = float(s.mse)
     bias, conditional = float((s.m_p - s.m_y) ** 2), float((s.s_p - s.r * s.s_y) ** 2)
     return {
@@ -403,137 +424,3 @@ def _summary_numbers(s: Summary, share: float, pass2: _SecondPass) -> dict[str, 
     }
 
 
-class _SecondPass:
-    """Errors of every predictor, in sample and with the other folds' fits; histograms; the utterance table."""
-
-    def __init__(self, analysis: _Analysis, chosen: str) -> None:
-        self.a = analysis
-        units = analysis.reader.units
-        self.rows_of: dict[int, list[int]] = {}  # utterance -> its units
-        for row, unit in enumerate(units):
-            self.rows_of.setdefault(unit.index, []).append(row)
-        self.absolute = {(name, sample): np.zeros(len(units)) for name in _PREDICTORS for sample in (False, True)}
-        self.squared = {key: np.zeros(len(units)) for key in self.absolute}
-        self.values = np.array([(u.stop - u.start) * analysis.reader.n_mels for u in units], dtype=np.float64)
-        self.inside = analysis.predictors(np.ones(len(units)))
-        self.outside = [
-            analysis.predictors((analysis.fold_of != fold).astype(np.float64)) for fold in range(analysis.n_folds)
-        ]
-        s = analysis.summary
-        self.low_p = self.low_y = math.inf
-        self.high_p = self.high_y = -math.inf
-        self.fit = self.inside[0][chosen]
-        self._edges = _edges(float(s.m_y), float(s.s_y))
-        self._edges_p = _edges(float(s.m_p), float(s.s_p))
-        self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated", "unchanged")}
-        self._steps, self._step_values = 0.0, 0
-        self._joint = np.zeros((_DENSITY_BINS, _DENSITY_BINS))
-        self._joint_edges = (
-            _edges(float(s.m_p), float(s.s_p), _DENSITY_BINS, 4.0),
-            _edges(float(s.m_y), float(s.s_y), _DENSITY_BINS, 4.0),
-        )
-
-    def run(self) -> None:
-        """Read every utterance once more."""
-        reader = self.a.reader
-        for index, own in self.rows_of.items():
-            stored, y = reader.arrays(index)
-            p = self.a.baseline(stored.astype(np.float64))
-            self._look(p, y)
-            for row in own:
-                unit = reader.units[row]
-                self._score(row, p[unit.start : unit.stop], y[unit.start : unit.stop])
-
-    @property
-    def persistence(self) -> float:
-        """MAE of the previous true frame."""
-        return self._steps / max(self._step_values, 1)
-
-    def _look(self, p: np.ndarray, y: np.ndarray) -> None:
-        self.low_p, self.high_p = min(self.low_p, float(p.min())), max(self.high_p, float(p.max()))
-        self.low_y, self.high_y = min(self.low_y, float(y.min())), max(self.high_y, float(y.max()))
-        flat_p, flat_y = p.ravel(), y.ravel()
-        self._steps += float(np.abs(np.diff(y, axis=0)).sum())
-        self._step_values += y.size - y.shape[1]
-        self._counts["target"] += _count(flat_y, self._edges)
-        self._counts["prediction"] += _count(flat_p, self._edges_p)
-        self._counts["calibrated"] += _count(self.fit(flat_p), self._edges)
-        self._counts["unchanged"] += _count(flat_p, self._edges)  # what "calibrated" is where nothing needs to be done
-        keys_p, keys_y = _keys(flat_p, self._joint_edges[0]), _keys(flat_y, self._joint_edges[1])
-        good = (keys_p >= 0) & (keys_y >= 0)
-        self._joint += np.bincount(keys_p[good] * _DENSITY_BINS + keys_y[good], minlength=_DENSITY_BINS**2).reshape(
-            _DENSITY_BINS, -1
-        )
-
-    def _score(self, row: int, p: np.ndarray, y: np.ndarray) -> None:
-        for sample, (maps, bins) in ((True, self.inside), (False, self.outside[self.a.fold_of[row]])):
-            for name in _PREDICTORS:
-                error = (bins if name == "bin_mean" else maps[name](p)) - y
-                self.absolute[name, sample][row] = np.abs(error).sum()
-                self.squared[name, sample][row] = np.vdot(error, error)
-
-    def row(self, name: str) -> Row:
-        """One line of the table."""
-        total = self.values.sum()
-        mae, mae_in = (float(self.absolute[name, sample].sum() / total) for sample in (False, True))
-        rmse, rmse_in = (float(np.sqrt(self.squared[name, sample].sum() / total)) for sample in (False, True))
-        if name == "bin_mean":
-            return Row(name, _TITLES[name], None, None, None, None, mae, rmse, mae_in, rmse_in)
-        raw = self.inside[0][name].after(self.a.baseline)
-        return Row(
-            name, _TITLES[name], raw.slope, raw.intercept, raw.slope / self.a.std, (raw.intercept - self.a.mean) / self.a.std, mae, rmse, mae_in, rmse_in
-        )  # fmt: skip
-
-    def utterances(self, method: str) -> list[Utterance]:
-        """The per-utterance table, in the order of the pairs."""
-        reader = self.a.reader
-        constant = min(("global_mean", "bin_mean"), key=lambda name: self.absolute[name, False].sum())
-        out = []
-        for index, rows in self.rows_of.items():
-            n = self.values[rows].sum()
-            before, after, const = (
-                float(self.absolute[name, False][rows].sum() / n) for name in ("before", method, constant)
-            )
-            own = self.a.moments.subset(rows)
-            out.append(
-                Utterance(
-                    reader.pairs.name(index),
-                    reader.pairs.speaker(index),
-                    reader.lengths[index],
-                    before,
-                    after,
-                    const,
-                    float(own.r_w),
-                )
-            )
-        return out
-
-    def histograms(self, *, identity: bool) -> dict[str, np.ndarray]:
-        """Edges and densities (share a unit); ``identity``: the calibration leaves the prediction as it is."""
-        out: dict[str, np.ndarray] = {"edges": self._edges, "edges_prediction": self._edges_p}
-        shown = {name: self._counts[name] for name in ("target", "prediction")}
-        shown["calibrated"] = self._counts["unchanged" if identity else "calibrated"]
-        for name, counts in shown.items():
-            edges = self._edges_p if name == "prediction" else self._edges
-            out[name] = counts / max(counts.sum(), 1.0) / (edges[1] - edges[0])
-        return out
-
-    def joint(self) -> dict[str, np.ndarray]:
-        """Joint counts ``[prediction, target]`` with their edges."""
-        return {"edges_prediction": self._joint_edges[0], "edges_target": self._joint_edges[1], "counts": self._joint}
-
-
-def _edges(mean: float, sd: float, bins: int = _HISTOGRAM_BINS, reach: float = 4.5) -> np.ndarray:
-    half = reach * sd if sd > 0 else 1e-3 * max(1.0, abs(mean))
-    return np.linspace(mean - half, mean + half, bins + 1)
-
-
-def _keys(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Bin of each value, -1 outside."""
-    keys = np.floor((values - edges[0]) / (edges[1] - edges[0]))
-    return np.where((keys >= 0) & (keys < edges.size - 1), keys, -1).astype(np.intp)
-
-
-def _count(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    keys = _keys(values, edges)
-    return np.bincount(keys[keys >= 0], minlength=edges.size - 1).astype(np.float64)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.nulls import NullDistribution, StructureProbe
 from calib.diagnose.verdict import Verdict
 
@@ -112,6 +113,7 @@ class Diagnosis:
         histograms: edges and densities of T, P and calibrated P.
         density: joint counts of prediction and target.
         utterances: the per-utterance table.
+        faults: what is wrong by name, outermost stage first; empty where nothing is.
         notes: what was noticed and not silently repaired (padding, crops, orphans).
         skipped: what could not be computed, and why.
     """
@@ -139,6 +141,7 @@ class Diagnosis:
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
     density: dict[str, np.ndarray] = field(default_factory=dict)
     utterances: list[Utterance] = field(default_factory=list)
+    faults: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -175,10 +178,11 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: what ``--json`` prints."""
-        plain = {key: _plain(value) for key, value in self.__dict__.items() if key not in {"verdict", "null", "probe"}}
+        plain = {key: _plain(value) for key, value in self.__dict__.items() if key not in {"verdict", "null", "probe", "faults"}}
         plain["verdict"] = self.verdict.to_json()
         plain["null"] = None if self.null is None else asdict(self.null)
         plain["probe"] = None if self.probe is None else {**asdict(self.probe), "best_lag": self.probe.best_lag}
+        plain["faults"] = [finding.to_json() for finding in self.faults]
         plain["scale_factor"], plain["offset"] = self.scale_factor, self.offset
         return {"schema": "calib/diagnosis/1", **plain}
 

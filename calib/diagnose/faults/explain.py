@@ -1,0 +1,288 @@
+"""From frames to named faults: stages from the outside in, then a competition of hypotheses, then what is left over.
+
+Data flow::
+
+    frames --undo_arrays--> --undo_time--> related? --no--> collapsed, or nothing learned
+                                              |yes
+             forms (banks, floors, ...) x maps (units) --cost--> ranked --texture--> findings
+                                                          what no fault explains --> unknown
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from calib.diagnose.faults.evidence import Finding
+from calib.diagnose.faults.frozen import FROZEN, confidence
+from calib.diagnose.faults.geometry import BankGeometry, Recomputed
+from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.score import Cost, Stats, Terms, independent
+from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays, undo_time
+from calib.diagnose.faults.texture import Texture, measure
+from calib.diagnose.faults.transforms import Form, frequency_forms, value_forms
+from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_hypotheses
+
+__all__ = ["Candidate", "Explanation", "explain"]
+
+_AUDIO_FRAMES = 4000  # with audio: as many frames as can be recomputed thirty times in a second or two
+_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One form and one map together, with what they cost."""
+
+    form: Form
+    hypothesis: Hypothesis
+    cost: Cost
+    stats: Stats
+    terms: Terms
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All faults that it names."""
+        return (*self.form.faults, *self.hypothesis.faults)
+
+    @property
+    def total(self) -> float:
+        """Nats."""
+        return self.cost.total + self.form.prior
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        parts = (text for text, faults in ((self.form.label, self.form.faults), (self.hypothesis.label, self.hypothesis.faults)) if faults)  # fmt: skip
+        return "; ".join(parts) or "as it is"
+
+
+@dataclass
+class Explanation:
+    """What the stages found.
+
+    Args:
+        findings: faults, surest first; empty for a healthy prediction.
+        steps: arrays and time.
+        relation: whether prediction and target are related at all.
+        ranked: best candidates of units and frequency, best first, one a set of faults.
+        posterior: share of the belief in each set of faults.
+        texture: detail, after the best candidate is undone.
+        audio: whether the audio was used; None: there was none.
+        skipped: tests that could not be made, and why.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    relation: Relation | None = None
+    ranked: list[Candidate] = field(default_factory=list)
+    posterior: dict[tuple[str, ...], float] = field(default_factory=dict)
+    texture: Texture | None = None
+    audio: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def explain(
+    frames: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    geometry: BankGeometry | None = None,
+    recomputed: Recomputed | None = None,
+    indices: Sequence[int] = (),
+    references: Sequence[tuple[str, float, float]] = (),
+    kind: str | None = None,
+    autoregressive: bool | None = None,
+    library: frozenset[str] | None = None,
+) -> Explanation:
+    """Find the faults.
+
+    Args:
+        frames: ``(p, y)`` of some utterances, ``(T, M)``.
+        geometry: of the target's front end.
+        recomputed: targets recomputed from the audio, by the utterances' ``indices``.
+        indices: of the utterances in ``recomputed``.
+        references: ``(name, mean, sd)`` that a normaliser could have used, beside the target's own.
+        kind: ``mean`` or ``sample`` as declared.
+        autoregressive: as declared.
+        library: faults that may be named; None: all.
+    """
+    return _Explainer(frames, geometry, recomputed, indices, references, kind, autoregressive, library).run()
+
+
+class _Explainer:
+    """The work behind `explain`."""
+
+    def __init__(
+        self,
+        frames: Sequence[tuple[np.ndarray, np.ndarray]],
+        geometry: BankGeometry | None,
+        recomputed: Recomputed | None,
+        indices: Sequence[int],
+        references: Sequence[tuple[str, float, float]],
+        kind: str | None,
+        autoregressive: bool | None,
+        library: frozenset[str] | None,
+    ) -> None:
+        self.frames, self.recomputed, self.indices = list(frames), recomputed, list(indices)
+        self.geometry = geometry if geometry is not None and geometry.n_mels == self.frames[0][1].shape[1] else None
+        self.references, self.kind, self.autoregressive = list(references), kind, autoregressive
+        self.library = frozenset(FAULTS) if library is None else library
+        self.out = Explanation()
+
+    def run(self) -> Explanation:
+        """All stages."""
+        out = self.out
+        sample = Sample(self.frames)
+        self.arrays = undo_arrays(sample, self.library)
+        self.time = undo_time(self.arrays.sample, self.library, self.autoregressive)
+        out.steps = [step for step in (self.arrays, self.time) if step.faults]
+        out.relation = relation(self.time.sample)
+        if not out.relation.exists:
+            out.findings = self._unrelated(sample)
+            return out
+        self.sample = self.time.sample
+        forms = self._forms()
+        candidates = self._candidates(forms)
+        best = self._rank(candidates)
+        self._texture(best)
+        out.findings = self._findings(best)
+        return out
+
+    # --- nothing to do with each other ---------------------------------------------------------------------------
+
+    def _unrelated(self, sample: Sample) -> list[Finding]:
+        stats = Stats(sample)
+        ratio = stats.s_w_p / stats.s_w_y
+        assert self.out.relation is not None
+        found = self.out.relation
+        text = f"r {found.r:.3f} within utterance and bin; unrelated utterances reach {found.limit:.3f}"
+        spread = f"within-bin sd of the prediction {ratio:.3f} times the target's"
+        if ratio < FROZEN.collapsed_ratio and "collapsed" in self.library:
+            return [Finding("collapsed", ("collapsed",), confidence("collapsed", 1.0, 0.0), "", (text, spread))]
+        names = [name for name in ("text-ignored", "untrained", "wrong-pairs") if name in self.library]
+        if not _speechlike(sample):
+            names.sort(key=lambda name: name != "untrained")
+        if not names:
+            return [Finding("unknown", ("unknown",), confidence("unknown", 1.0, 0.0), "", (text, spread))]
+        return [Finding(names[0], tuple(names), confidence(names[0], 1.0, 0.0), "", (text, spread))]
+
+    # --- forms and maps ------------------------------------------------------------------------------------------
+
+    def _forms(self) -> list[Form]:
+        forms = [Form()]
+        audio = list(self._audio_forms()) if self.recomputed is not None else []
+        self.out.audio = bool(audio)
+        if audio:
+            forms = [Form(sample=self.sample), *audio]
+        elif self.geometry is not None:
+            forms += frequency_forms(self.sample, self.geometry, self.time.stretch)
+        forms += value_forms(self.sample, self.geometry)
+        return [form for form in forms if set(form.faults) <= self.library]
+
+    def _audio_forms(self) -> Iterator[Form]:
+        """Targets recomputed from the audio, on the utterances that have it and as many as time allows."""
+        assert self.recomputed is not None
+        chosen: list[tuple[int, int]] = []
+        total = 0
+        for row, index in enumerate(self.indices):
+            target = self.recomputed.target(index)
+            y = self.frames[row][1]
+            if target is None or abs(len(target) - len(y)) > 8:
+                continue
+            n = min(len(target), len(y))
+            if float(np.abs(target[:n] - y[:n]).mean()) > 0.05 * float(y.std()):
+                self.out.skipped["audio"] = "the targets are not what the declared front end makes of this audio"
+                return
+            chosen.append((row, index))
+            total += len(y)
+            if total >= _AUDIO_FRAMES:
+                break
+        if not chosen:
+            self.out.skipped["audio"] = "no utterance has usable audio"
+            return
+        # Every form is compared on the same utterances, the target as it is among them.
+        both = [(self.time.undo(*self.arrays.undo(*self.frames[row]))) for row, _ in chosen]
+        self.sample = Sample([pair for pair in both if len(pair[0]) > 1])
+        for key in self.recomputed.keys:
+            faults = self.recomputed.faults(key)
+            if not set(faults) <= self.library or (faults == ("half-hop",) and (self.autoregressive is not False or self.time.faults)):  # fmt: skip
+                continue
+            relabelled = "sample-rate" in faults
+            pairs = []
+            for row, index in chosen:
+                y = self.recomputed.mel(index, key)
+                p = self.frames[row][0]
+                if y is None:
+                    break
+                n = min(len(p), len(y))
+                pair = self.arrays.undo(self.frames[row][0], self.frames[row][1])
+                pair = (pair[0][:n], y[:n]) if relabelled else self.time.undo(pair[0][:n], y[:n])
+                pairs.append(pair)
+            if len(pairs) == len(chosen) and all(len(p) > 1 for p, _ in pairs):
+                yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=Sample(pairs), replaces_time=relabelled)  # fmt: skip
+
+    def _candidates(self, forms: Iterable[Form]) -> Iterator[Candidate]:
+        sample, y = self.sample, self.sample.y
+        effective = independent(sample.n_frames)
+        own = _reference("the target's own statistics", y)
+        extremes = float(y.min()), float(y.max())
+        for form in forms:
+            frames = form.sample or sample
+            stats = Stats(frames, form.p, form.y, self.kind, effective)
+            hypotheses = [Hypothesis((), "as it is", Terms(1.0, 0.0))]
+            if form.units:
+                references = [own, *self.references]
+                if form.faults:
+                    references.append(_reference("the faulty target's own statistics", frames.y if form.y is None else form.y))  # fmt: skip
+                hypotheses = affine_hypotheses(stats, self.geometry, references, extremes)
+            if not form.faults:
+                by_bin = ("the target's own statistics", y.mean(0, dtype=np.float64), y.std(0, dtype=np.float64))
+                hypotheses += per_bin_hypotheses(stats, [by_bin])
+            for hypothesis in hypotheses:
+                if set(hypothesis.faults) <= self.library:
+                    terms = hypothesis.terms
+                    terms = dataclasses.replace(terms, slack=math.hypot(terms.slack, form.slack), slack_pattern=math.hypot(terms.slack_pattern, form.slack_pattern))  # fmt: skip
+                    yield Candidate(form, hypothesis, stats.cost(terms, hypothesis.prior), stats, terms)
+
+    def _rank(self, candidates: Iterable[Candidate]) -> Candidate:
+        best: dict[tuple[str, ...], Candidate] = {}
+        for candidate in candidates:
+            key = candidate.faults
+            if key not in best or candidate.total < best[key].total:
+                best[key] = candidate
+        ranked = sorted(best.values(), key=lambda c: c.total)
+        weight = {c.faults: math.exp(-min(FROZEN.temper * (c.total - ranked[0].total), 700.0)) for c in ranked}
+        total = sum(weight.values())
+        self.out.ranked = ranked[:_KEPT]
+        self.out.posterior = {key: value / total for key, value in weight.items() if value / total > 1e-4}
+        return ranked[0]
+
+    # --- detail --------------------------------------------------------------------------------------------------
+
+    def _texture(self, best: Candidate) -> None:
+        frames = best.form.sample or self.sample
+        p = frames.p if best.form.p is None else best.form.p
+        y = frames.y if best.form.y is None else best.form.y
+        mapped = (p * np.asarray(best.terms.slope, dtype=np.float32) + np.asarray(best.terms.intercept, dtype=np.float32)).astype(np.float32)  # fmt: skip
+        self.out.texture = measure(frames, mapped, y)
+
+    # --- findings ------------------------------------------------------------------------------------------------
+
+    def _findings(self, best: Candidate) -> list[Finding]:
+        from calib.diagnose.faults.judge import findings
+
+        return findings(self.out, best, self.library, self.autoregressive)
+
+
+def _reference(name: str, y: np.ndarray) -> tuple[str, float, float]:
+    return name, float(y.mean(dtype=np.float64)), float(y.std(dtype=np.float64))
+
+
+def _speechlike(sample: Sample) -> bool:
+    """Whether the prediction moves like the target does: as slowly, and with bins as much alike."""
+    slow = [sample.at_lag(a, a, 1).value for a in (sample.pc, sample.yc)]
+    near = [float((a[:, 1:] * a[:, :-1]).sum() / max(float((a * a).sum()), 1e-12)) for a in (sample.pc, sample.yc)]
+    return abs(slow[0] - slow[1]) < 0.1 and abs(near[0] - near[1]) < 0.15

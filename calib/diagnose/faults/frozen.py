@@ -1,0 +1,81 @@
+"""Tolerances of a healthy model and the calibration of the confidence: set on the development corpus, then frozen.
+
+``benchmarks/diagnosis`` reports on other corpora what they are worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FROZEN", "Frozen", "confidence"]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Sizes are in sd of the target within bins unless said otherwise.
+
+    Args:
+        tau_level: common offset of a healthy prediction.
+        tau_pattern: offset that differs by bin.
+        tau_scale: ln of the spread outside [r, 1].
+        tau_evenness: ln of the spread, between bins.
+        tau_utterance: offset that differs by utterance.
+        tau_utterance_scale: ln of the spread, between utterances.
+        fit_weight: what a nat of correlation counts (frames and bins are not independent, models are not Gaussian).
+        rare: nats that any fault costs.
+        free_affine: nats that a free scale and offset cost.
+        free_level: nats that a free offset costs.
+        free_pattern: nats that a free offset for each bin costs.
+        free_utterance: nats that a free offset for each utterance costs.
+        slack_stats: how far a held-out set's statistics lie from the training set's.
+        slack_power: how far the map between power and magnitude lies from a straight line.
+        slack_warp: how far a bank read off by interpolation lies from the real one.
+        slack_emphasis: how far pre-emphasis at a bin's centre lies from that of the whole bin.
+        slack_range: how far the extremes of some utterances lie from the dataset's.
+    """
+
+    tau_level: float = 0.12
+    tau_pattern: float = 0.12
+    tau_scale: float = 0.10
+    tau_evenness: float = 0.15
+    tau_utterance: float = 0.15
+    tau_utterance_scale: float = 0.15
+    fit_weight: float = 0.3
+    rare: float = 4.0
+    free_affine: float = 6.0
+    free_level: float = 2.5
+    free_pattern: float = 16.0
+    free_utterance: float = 0.7
+    slack_stats: float = 0.1
+    slack_power: float = 0.2
+    slack_range: float = 0.3
+    slack_warp: float = 0.12
+    slack_emphasis: float = 0.05
+    temper: float = 1.0
+    collapsed_ratio: float = 0.2
+    dead_spread: float = 0.15
+    copied: float = 0.9
+    innovation: float = 0.35
+    smooth_gain: float = 0.2
+    smooth_coherence: float = 0.03
+    rough: float = 2.5
+    unknown_pattern: float = 30.0
+    unknown_evenness: float = 30.0
+    unknown_utterances: float = 60.0
+    unknown_scale: float = 30.0
+    unknown_level: float = 30.0
+
+
+FROZEN = Frozen()
+
+
+def confidence(fault: str, margin: float, misfit: float) -> float:
+    """Share of right answers among development cases that were answered like this one.
+
+    Args:
+        fault: what is named.
+        margin: how far the next explanation lies behind (nats, or standard errors for arrays and time).
+        misfit: nats that a healthy model would not show, after the fault is undone.
+    """
+    del fault, misfit
+    return float(min(0.99, 1.0 - 0.5 * 2.718281828 ** (-max(margin, 0.0) / 2.0)))

@@ -1,0 +1,137 @@
+"""Which of the explanations are said aloud, and how sure: fault by fault, with the evidence."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calib.diagnose.faults.evidence import Finding
+from calib.diagnose.faults.frozen import FROZEN, confidence
+from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.texture import BandGain, Texture
+
+if TYPE_CHECKING:
+    from calib.diagnose.faults.explain import Candidate, Explanation
+
+__all__ = ["findings"]
+
+
+def findings(out: Explanation, best: Candidate, library: frozenset[str], autoregressive: bool | None) -> list[Finding]:
+    """All findings, outermost stage first; `unknown` where something is left that none of them explains."""
+    found: list[Finding] = []
+    replaced = "sample-rate" in best.faults
+    misfit = best.cost.misfit
+    for step in out.steps:
+        fault = step.faults[0]
+        if replaced and fault == "time-stretch":
+            continue
+        found.append(Finding(fault, _names(fault, out.audio, library, lag=step.lag, autoregressive=autoregressive), confidence(fault, step.sure, misfit), step.label, tuple(step.evidence)))  # fmt: skip
+    detail = _texture_findings(out.texture, library, autoregressive, misfit)
+    dead = next((f for f in detail if f.fault == "dead-bins"), None)
+    margin = _margin(out, best)
+    for fault in best.faults:
+        if dead is not None and fault == "equaliser":
+            continue
+        found.append(Finding(fault, _names(fault, out.audio, library), confidence(fault, margin, misfit), best.label, tuple(_evidence(best, out))))  # fmt: skip
+    found += detail
+    left = leftover(out, best, autoregressive)
+    if left and not (dead is not None):
+        kept = [f for f in found if FAULTS[f.fault].stage in {"arrays", "time"}]
+        found = [*kept, Finding("unknown", ("unknown",), confidence("unknown", 0.0, misfit), "", tuple(left))]
+    return found
+
+
+def _names(fault: str, audio: bool, library: frozenset[str], *, lag: float = 0.0, autoregressive: bool | None = False) -> tuple[str, ...]:  # fmt: skip
+    """The fault and what this evidence cannot tell from it."""
+    entry = FAULTS[fault]
+    others = entry.confounded_with_audio if audio else entry.confounded
+    if fault in {"shift", "half-hop"} and (autoregressive is False or not 0 < lag < 1.5):
+        others = tuple(name for name in others if name != "copying")  # nothing to copy, or not from the past
+    return (fault, *(name for name in others if name in library))
+
+
+def _margin(out: Explanation, best: Candidate) -> float:
+    """Nats between the best candidate and the best one that names another set of faults."""
+    for other in out.ranked:
+        if not set(other.faults) & set(best.faults) and other.faults != best.faults:
+            return other.total - best.total
+    return 50.0
+
+
+def _evidence(best: Candidate, out: Explanation) -> list[str]:
+    s = best.stats
+    lines = [
+        f"undone ({best.label}): mean {np.mean(best.terms.slope) * s.m_p + np.mean(best.terms.intercept):.3f} against the target's {s.m_y:.3f}, "
+        f"within-bin sd {abs(float(np.mean(best.terms.slope))) * s.s_w_p:.3f} against {s.s_w_y:.3f}, r {s.r:.3f}"
+    ]
+    rival = next((c for c in out.ranked if c.faults != best.faults), None)
+    if rival is not None:
+        lines.append(f"next best: {', '.join(rival.faults) or 'no fault'} ({rival.label}), {rival.total - best.total:.1f} nats behind")  # fmt: skip
+    as_is = next((c for c in out.ranked if not c.faults), None)
+    if as_is is not None and as_is is not rival:
+        lines.append(f"no fault: {as_is.total - best.total:.1f} nats behind")
+    return lines
+
+
+def _texture_findings(t: Texture | None, library: frozenset[str], autoregressive: bool | None, misfit: float) -> list[Finding]:  # fmt: skip
+    if t is None:
+        return []
+    found = []
+    dead = np.flatnonzero((t.bin_spread < FROZEN.dead_spread * np.median(t.bin_spread)) & (np.abs(t.bin_r) < 0.5 * abs(np.median(t.bin_r))))  # fmt: skip
+    if dead.size and "dead-bins" in library:
+        text = f"{dead.size} bins move less than {FROZEN.dead_spread:.0%} of the others: {', '.join(map(str, dead[:12]))}{' ...' if dead.size > 12 else ''}"
+        found.append(Finding("dead-bins", ("dead-bins",), confidence("dead-bins", 10.0, misfit), "", (text,)))
+    if autoregressive is not False and "copying" in library and t.copied > FROZEN.copied and t.copied > t.own and t.innovation < FROZEN.innovation:  # fmt: skip
+        text = f"r {t.copied:.3f} with the previous true frame, {t.own:.3f} with its own; innovation r {t.innovation:.2f}"
+        found.append(Finding("copying", _names("copying", False, library), confidence("copying", 10.0, misfit), "", (text,)))
+    for fault, bands, what in (
+        ("oversmoothed-time", t.time, "modulation frequencies"),
+        ("oversmoothed-frequency", t.frequency, "quefrencies"),
+    ):
+        excess, band = _smoothed(bands)
+        if fault in library and band is not None and excess > FROZEN.smooth_gain:
+            text = f"at high {what} the prediction would have to be {math.exp(excess):.2f} times as strong to fit (coherence {band.coherence:.2f}): a filter after the model"
+            found.append(Finding(fault, (fault,), confidence(fault, 20 * (excess - FROZEN.smooth_gain), misfit), "", (text,)))  # fmt: skip
+    return found
+
+
+def _smoothed(bands: tuple[BandGain, ...]) -> tuple[float, BandGain | None]:
+    """The largest sure excess of ln gain over that of the lowest band, and where."""
+    if len(bands) < 2:
+        return 0.0, None
+    best, where = 0.0, None
+    base = max(0.0, _log_gain(bands[0]))
+    for band in bands[1:]:
+        if band.coherence < FROZEN.smooth_coherence:
+            continue
+        sure = _log_gain(band) - base - 2.0 * band.error / max(abs(band.gain), 1e-6)
+        if sure > best:
+            best, where = sure, band
+    return best, where
+
+
+def _log_gain(band: BandGain) -> float:
+    """ln of the magnitude of the gain, whatever its phase."""
+    return 0.5 * math.log(max(band.coherence, 1e-9) / max(band.power, 1e-9))
+
+
+def leftover(out: Explanation, best: Candidate, autoregressive: bool | None) -> list[str]:
+    """What a healthy model would not show and no fault explains."""
+    f, c = FROZEN, best.cost
+    lines = [
+        f"{name} {value:.1f} nats > {limit:g}"
+        for name, value, limit in (
+            ("offset by bin", c.pattern, f.unknown_pattern),
+            ("spread by bin", c.evenness, f.unknown_evenness),
+            ("level or spread by utterance", c.utterances, f.unknown_utterances),
+            ("spread", c.scale, f.unknown_scale),
+            ("level", c.level, f.unknown_level),
+        )
+        if value > limit
+    ]
+    t = out.texture
+    if t is not None and t.time and autoregressive is False and max(b.power for b in t.time) > f.rough:
+        lines.append(f"rough: {max(b.power for b in t.time):.1f} times the target's power at high modulation frequencies")  # fmt: skip
+    return lines

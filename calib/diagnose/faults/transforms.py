@@ -1,0 +1,116 @@
+"""What a faulty front end or a broken value would have made of the *target*: compared with the prediction instead of it.
+
+Each variant gives the target (or the prediction) another form, without free maps: banks warped along frequency (from
+PAIRS alone an interpolation, with audio recomputed exactly), templates, floors, ceilings, a missing logarithm, a
+minimum and maximum of each utterance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.diagnose.faults.frozen import FROZEN
+from calib.diagnose.faults.geometry import BankGeometry, Warp
+from calib.diagnose.faults.sample import Sample
+
+__all__ = ["Form", "frequency_forms", "value_forms"]
+
+_FLOORS = (0.03, 0.07, 0.12, 0.2, 0.3, 0.4, 0.5)
+_CEILINGS = (0.6, 0.7, 0.8, 0.88, 0.94, 0.97)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Prediction and target in the form that a fault would give them.
+
+    Args:
+        faults: ids; empty for "as they are".
+        label: for people.
+        p: ``(N, M)``, or None for the sample's own.
+        y: ``(N, M)``, or None for the sample's own.
+        prior: nats that it costs.
+        slack: sd of the target by which the form is only approximate, in level.
+        slack_pattern: the same, by bin.
+        units: whether maps of units may be tried on top.
+        replaces_time: whether it explains a drift in time as well.
+        sample: frames that this form is compared on, where they are not the sample's.
+    """
+
+    faults: tuple[str, ...] = ()
+    label: str = ""
+    p: np.ndarray | None = None
+    y: np.ndarray | None = None
+    prior: float = 0.0
+    slack: float = 0.0
+    slack_pattern: float = 0.0
+    units: bool = True
+    replaces_time: bool = False
+    sample: Sample | None = None
+
+
+def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> Iterator[Form]:
+    """Banks and templates, from PAIRS alone.
+
+    Args:
+        sample: time already undone.
+        geometry: of the target's front end.
+        stretch: target frames in one predicted frame, as found: a relabelled sample rate changes both.
+    """
+    f = FROZEN
+    centres = geometry.edges[1:-1]
+    for warp in geometry.warps:
+        if warp.time != 1.0 and abs(stretch * warp.time - 1.0) > 0.02:
+            continue
+        yield Form(warp.faults, warp.label, y=_warped(sample.y, centres, warp, geometry), prior=f.rare + 1.0, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+    yield Form(("area-norm",), "the other filter normalisation", y=sample.y + geometry.area.astype(np.float32), prior=f.rare)
+    yield Form(("pre-emphasis",), "pre-emphasis .97", y=sample.y + geometry.emphasis.astype(np.float32), prior=f.rare, slack=f.slack_emphasis, slack_pattern=f.slack_emphasis)  # fmt: skip
+
+
+def _warped(y: np.ndarray, centres: np.ndarray, warp: Warp, geometry: BankGeometry) -> np.ndarray:
+    """The target's bins read off where the faulty bank's bins lie, on a scale of bins."""
+    wanted = warp.edges[1:-1]
+    place = np.interp(wanted, centres, np.arange(centres.size))
+    low = np.clip(np.floor(place).astype(int), 0, centres.size - 2)
+    share = (place - low).astype(np.float32)
+    out = (1 - share) * y[:, low] + share * y[:, low + 1]
+    if not geometry.area_normalised:
+        own, other = (np.log(e[2:] - e[:-2]) for e in (geometry.edges, warp.edges))
+        out = out + ((other - np.interp(wanted, centres, own)) * geometry.per_ln / geometry.power).astype(np.float32)
+    return np.asarray(out, dtype=np.float32)
+
+
+def value_forms(sample: Sample, geometry: BankGeometry | None) -> Iterator[Form]:
+    """Floors, ceilings, logarithms, ranges of each utterance."""
+    f = FROZEN
+    y, p = sample.y, sample.p
+    per_ln = geometry.per_ln if geometry is not None else 1.0
+    step = max(1, y.size // 200_000)
+    values = np.sort(y.ravel()[::step])
+    floor = values[0] if geometry is None or geometry.floor is None else geometry.floor
+    mass = float((values <= floor + 1e-4 * max(1.0, abs(floor))).mean())
+    for share in _FLOORS:
+        level = values[int((mass + share * (1 - mass)) * (values.size - 1))]
+        yield Form(("raised-floor",), f"floor at {level:.2f} ({mass + share * (1 - mass):.0%} of the values)", y=np.maximum(y, level), prior=f.rare + 2.0)  # fmt: skip
+    for share in _CEILINGS:
+        level = values[int(share * (values.size - 1))]
+        yield Form(("clipped",), f"ceiling at {level:.2f} ({1 - share:.0%} of the values)", y=np.minimum(y, level), prior=f.rare + 2.0)  # fmt: skip
+    if geometry is None or (geometry.power == 1 and geometry.logarithmic):
+        eps = geometry.eps if geometry is not None else 1e-5
+        slope, shift = (2.007, 3.38) if geometry is None or geometry.area_normalised else (2.07, -0.84)
+        power = np.maximum(slope * y + shift * per_ln, np.log(eps) * per_ln)
+        yield Form(("power-floor",), f"power clamped at {eps:g}", y=power.astype(np.float32), prior=f.rare, slack=f.slack_power, units=False)  # fmt: skip
+    positive = float((p > 0).mean())
+    if positive > 0.5 and (geometry is None or geometry.logarithmic):
+        eps = geometry.eps if geometry is not None else 1e-5
+        yield Form(("log-missing",), "the logarithm left out", p=(np.log(np.maximum(p, eps)) * per_ln).astype(np.float32), prior=f.rare, units=False)  # fmt: skip
+    if float((y >= 0).mean()) > 0.99 and float((p < 0).mean()) > 0.2:
+        yield Form(("log-missing",), "the target without logarithm", p=np.exp(np.clip(p, -30, 30)).astype(np.float32), prior=f.rare, units=False)  # fmt: skip
+    if len(sample) >= 2:
+        low, high = (np.array([op(part) for part in sample.cut(y)]) for op in (np.min, np.max))
+        size = np.maximum(high - low, 1e-6)
+        for label, scaled in (("[0, 1]", p), ("[-1, 1]", (p + 1) / 2)):
+            back = scaled * size[sample.owner, None] + low[sample.owner, None]
+            yield Form(("minmax-per-utterance",), f"{label} by each utterance's minimum and maximum", p=back.astype(np.float32), prior=f.rare, slack=0.05, units=False)  # fmt: skip

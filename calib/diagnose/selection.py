@@ -1,0 +1,494 @@
+"""Which calibration, if any: every calibrator scored on units that it has not seen, and the simplest that is good enough.
+
+The rule, in order of simplicity: as it is < known constant (exact) < known slope < least squares or moment matching <
+ridge, Huber, Deming < an offset for each bin < a map for each bin < a monotone curve < a matrix.
+
+1. Maps by bin take part only if they gain more than one standard error over the best simpler one; curve and matrix only
+   if they gain more than 2 % and one standard error over the best of the rest.
+2. Of those that take part, the simplest whose loss is within one standard error of the least *and* within 1 % of it.
+   Without the second condition few utterances (large standard errors) would choose a fit that is far from the best.
+
+Standard errors are of paired differences over units: utterances, blocks of one, or speakers.
+
+References:
+    L. Breiman et al., Classification and Regression Trees (1984), 3.4.3, the one-standard-error rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from calib.diagnose.constants import Accepted, KnownMap, accepted_maps, known_maps, statistics_maps
+from calib.diagnose.crossmoments import CrossMoments, MatrixFit
+from calib.diagnose.fits import (
+    Folds,
+    GroupedSums,
+    Maps,
+    bin_offsets,
+    constant,
+    deming,
+    divide,
+    least_squares,
+    moment_matching,
+    per_bin,
+    ridge,
+)
+from calib.diagnose.moments import Moments
+from calib.diagnose.sampled import Curve, FrameSample, curve_gain, huber, monotone
+
+__all__ = ["Fit", "Selection", "select"]
+
+_WITHIN = 0.01  # of the least loss
+_BEYOND_GAIN = 0.02
+_NOTHING = 1e-6  # of the target's variance: losses that near are equal
+_MOST_UNITS = 1024  # more are merged with their neighbours of the same fold
+_SHRINKS = "least squares in disguise: it shrinks a sampler"
+
+_IDENTITY, _EXACT, _SLOPE, _AFFINE, _AFFINE_MORE, _OFFSETS, _BINS, _CURVE, _MATRIX = range(9)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One calibrator, fitted on everything, and what it is worth on units that it has not seen.
+
+    Args:
+        name: key.
+        title: for people.
+        parameters: effective number of fitted values.
+        slope: raw map (the best global one, where the fit itself is not global).
+        intercept: the same.
+        per_bin_scale: raw slopes ``(M,)``, or None.
+        per_bin_offset: raw intercepts ``(M,)``, or None.
+        curve: the monotone map, or None.
+        matrix: the map between all bins, or None.
+        mse: mean squared error out of sample, unit squared.
+        loss: what was compared, out of sample: ``mse``, or for samplers the loss of `fits`.
+        loss_se: standard error of the difference of the losses to the best fit's.
+        variance_ratio: within-bin variance after the map over the target's; under 1 sounds muffled.
+        writable: fits into a parameter file.
+        note: what to know about it, or "".
+        floor: values are clamped there after the map, or None.
+        by_fold: the maps ``(G + 1, 1 or M)`` fitted without each fold; None for curve and matrix.
+        curves: the curves fitted without each fold, or None.
+    """
+
+    name: str
+    title: str
+    parameters: float
+    slope: float
+    intercept: float
+    mse: float
+    loss: float
+    loss_se: float
+    variance_ratio: float
+    writable: bool
+    per_bin_scale: np.ndarray | None = None
+    per_bin_offset: np.ndarray | None = None
+    curve: Curve | None = None
+    matrix: MatrixFit | None = None
+    note: str = ""
+    floor: float | None = None
+    by_fold: Maps | None = None
+    curves: list[Curve] | None = None
+
+    def __call__(self, mel: np.ndarray, fold: int | None = None) -> np.ndarray:
+        """Apply it to ``(..., M)``.
+
+        Args:
+            mel: predictions.
+            fold: the fit that has not seen this fold; None: the fit on everything.
+
+        Raises:
+            ValueError: the matrix is not kept by fold.
+        """
+        row = -1 if fold is None else fold
+        if self.by_fold is not None:
+            out = mel * self.by_fold.slope[row] + self.by_fold.intercept[row]
+        elif self.curves is not None:
+            out = self.curves[row](mel)
+        elif self.matrix is not None and fold is None:
+            out = mel @ self.matrix.weights + self.matrix.bias
+        else:
+            raise ValueError(f"{self.name} is not kept by fold")
+        return out if self.floor is None else np.maximum(out, self.floor)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All fits and the choice.
+
+    Args:
+        chosen: name of the fit to use: the simplest that is good enough, of those a file can hold.
+        best: name of the fit with the least loss.
+        beyond: curve or matrix that would gain more than 2 % and one standard error, or None.
+        fits: by name, simplest first.
+        reason: the choice, in plain words.
+        constants: known maps that the pairs are consistent with, nearest first.
+        ambiguous: several different constants are within one standard error of the best of them.
+        skipped: fits that were not made, and why.
+        variance_ratio_before: within-bin variance of the prediction over the target's.
+        sample_like: which loss was compared.
+    """
+
+    chosen: str
+    best: str
+    beyond: str | None
+    fits: dict[str, Fit]
+    reason: str
+    constants: tuple[Accepted, ...]
+    ambiguous: tuple[str, ...]
+    skipped: dict[str, str]
+    variance_ratio_before: float
+    sample_like: bool
+
+
+@dataclass
+class _Candidate:
+    name: str
+    title: str
+    rank: int
+    maps: Maps | None
+    note: str = ""
+    curves: list[Curve] | None = None
+    matrix: MatrixFit | None = None
+    parts: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of the loss, (U,)
+    square: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of the squared error
+    clusters: np.ndarray | None = None  # what its standard errors are made of, where it is not the units
+
+
+def select(
+    data: Moments | GroupedSums,
+    fold_of: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    sample_like: bool = False,
+    stats: tuple[float, float] | None = None,
+    sample: FrameSample | None = None,
+    cross: CrossMoments | None = None,
+    error_ratio: float | None = None,
+    floor: float | None = None,
+) -> Selection:
+    """Make every fit, score it on held-out folds, and choose.
+
+    Args:
+        data: sums of the units; those above the floors alone (`FrameSample.sums`), where there are any.
+        fold_of: ``(U,)``, fold of each unit.
+        groups: ``(U,)`` labels of units that belong together (speakers); None: each stands alone.
+        sample_like: the model samples (GAN, flow, diffusion): scale is judged by matching.
+        stats: ``(mel_mean, mel_std)`` of the dataset, if known beside the pairs' own targets.
+        sample: frames with their units, for the robust and the monotone fit; with ``keep`` where there are floors.
+        cross: for the matrix; its folds as in ``fold_of``.
+        error_ratio: error variance of the target over that of the prediction, for Deming's fit.
+        floor: clamp after the map, in the target's unit.
+
+    Raises:
+        ValueError: fewer than two folds, or lengths that differ.
+    """
+    fold_of = np.asarray(fold_of, dtype=np.intp)
+    sums = GroupedSums.of(data) if isinstance(data, Moments) else data
+    label, fold_of_label = _labels(fold_of, groups)
+    folds = Folds(sums.merged(label, fold_of_label.size), fold_of_label)
+    skipped: dict[str, str] = {}
+    constants, candidates = _known(folds, stats, sample_like=sample_like)
+    candidates = [
+        _Candidate("identity", "as it is", _IDENTITY, constant(folds, 1.0, 0.0)),
+        *candidates,
+        *_affine(folds, sample, label, error_ratio, skipped, sample_like=sample_like),
+    ]
+    _score(folds, candidates, sample_like=sample_like)
+    reference = next(c for c in candidates if c.name == ("moments" if sample_like else "ols"))
+    candidates += _beyond_affine(folds, sample, label, cross, reference, skipped, sample_like=sample_like)
+    choice = _Choice(folds, candidates)
+    fits = {c.name: _fit(c, folds, choice, reference, sample, cross, floor) for c in candidates}
+    return Selection(
+        chosen=choice.chosen.name,
+        best=choice.best.name,
+        beyond=choice.beyond.name if choice.beyond else None,
+        fits=fits,
+        reason=choice.reason(sample_like=sample_like),
+        constants=tuple(constants),
+        ambiguous=choice.ambiguous(),
+        skipped=skipped,
+        variance_ratio_before=fits["identity"].variance_ratio,
+        sample_like=sample_like,
+    )
+
+
+def _labels(fold_of: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """A label for each unit, 0.. in the order of the folds, and the fold of each label."""
+    own = np.arange(fold_of.size) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    label, fold_of_label = _numbered(fold_of, own)
+    step = -(-fold_of_label.size // _MOST_UNITS)
+    if step > 1:
+        first = np.searchsorted(fold_of_label, np.arange(fold_of_label.max() + 1))
+        place = (np.arange(fold_of_label.size) - first[fold_of_label]) // step
+        merged, fold_of_label = _numbered(fold_of_label, place)
+        label = merged[label]
+    return label, fold_of_label
+
+
+def _numbered(major: np.ndarray, minor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of each (major, minor) in their order, and the major of each number."""
+    width = int(minor.max()) + 1
+    keys, label = np.unique(major * width + minor, return_inverse=True)
+    return label.reshape(-1), keys // width
+
+
+# --- candidates -----------------------------------------------------------------------------------------------------
+
+
+def _known(
+    folds: Folds, stats: tuple[float, float] | None, *, sample_like: bool
+) -> tuple[list[Accepted], list[_Candidate]]:
+    """Known maps that the data is consistent with, and a candidate for each that differs from those before."""
+    s = folds.stats
+    own_mean, own_std = s.m_y, np.sqrt(s.pooled_y)
+    candidates = known_maps()
+    if stats is not None:
+        candidates += statistics_maps(*stats, "the dataset's statistics", "dataset")
+    own: tuple[KnownMap, ...] = ()
+    if own_std[-1, 0] > 0:
+        own = statistics_maps(float(own_mean[-1, 0]), float(own_std[-1, 0]), "the pairs' own target statistics", "own")
+    accepted = accepted_maps(folds, candidates + own, sample_like=sample_like)
+    # Those with their own intercept hold for every fold; own statistics are taken anew without each.
+    anew = {
+        "normalised-own": (own_std, own_mean),
+        "denormalised-own": (divide(1.0, own_std), -divide(own_mean, own_std)),
+    }
+    seen: dict[tuple[float, float | None], _Candidate] = {}
+    for found in accepted:
+        known = found.known
+        key = (round(known.slope, 9), None if found.intercept is None else round(found.intercept, 9))
+        if key == (1.0, 0.0):  # the identity
+            continue
+        if key in seen:
+            seen[key].note += f"; or {known.meaning}"
+            continue
+        slope, intercept = anew.get(known.id, (known.slope, found.intercept))
+        level = "its own intercept" if found.intercept is not None else "intercept from the means"
+        seen[key] = _Candidate(
+            f"known:{known.id}" + ("" if found.intercept is not None else ":slope"),
+            f"known constant {known.slope:.6g}, {level}",
+            _EXACT if found.intercept is not None else _SLOPE,
+            constant(folds, slope, intercept),
+            f"the prediction is {known.meaning}",
+        )
+    return accepted, list(seen.values())
+
+
+def _affine(
+    folds: Folds,
+    sample: FrameSample | None,
+    label: np.ndarray,
+    error_ratio: float | None,
+    skipped: dict[str, str],
+    *,
+    sample_like: bool,
+) -> list[_Candidate]:
+    out = [
+        _Candidate("ols", "least squares", _AFFINE, least_squares(folds)),
+        _Candidate("moments", "moment matching", _AFFINE, moment_matching(folds)),
+    ]
+    if sample_like:
+        skipped["ridge"] = skipped["huber"] = _SHRINKS
+    else:
+        try:
+            maps, penalty = ridge(folds)
+            out.append(_Candidate("ridge", "ridge", _AFFINE_MORE, maps, f"penalty {penalty:g} of the variance"))
+        except ValueError as error:
+            skipped["ridge"] = str(error)
+        if sample is None:
+            skipped["huber"] = "no sample of frames was gathered"
+        else:
+            out.append(_Candidate("huber", "robust (Huber)", _AFFINE_MORE, huber(sample.relabelled(label), folds)))
+    if error_ratio is None:
+        skipped["deming"] = "the ratio of the error variances is not known"
+    else:
+        out.append(_Candidate("deming", "errors in both (Deming)", _AFFINE_MORE, deming(folds, error_ratio)))
+    out += [
+        _Candidate("bin-offset", "one slope, an offset for each bin", _OFFSETS, bin_offsets(folds, sample_like=sample_like)),
+        _Candidate("per-bin", "a map for each bin", _BINS, per_bin(folds, sample_like=sample_like)),
+    ]  # fmt: skip
+    return out
+
+
+def _score(folds: Folds, candidates: list[_Candidate], *, sample_like: bool) -> None:
+    maps = [c.maps for c in candidates if c.maps is not None]
+    square = folds.losses(maps, sample_like=False)
+    parts = folds.losses(maps, sample_like=True) if sample_like else square
+    for column, candidate in enumerate(candidates):
+        candidate.square, candidate.parts = square[:, column], parts[:, column]
+
+
+def _beyond_affine(
+    folds: Folds,
+    sample: FrameSample | None,
+    label: np.ndarray,
+    cross: CrossMoments | None,
+    reference: _Candidate,
+    skipped: dict[str, str],
+    *,
+    sample_like: bool,
+) -> list[_Candidate]:
+    """Curve and matrix, scored by what they differ from the reference."""
+    assert reference.maps is not None
+    out = []
+    if sample is None:
+        skipped["monotone"] = "no sample of frames was gathered"
+    else:
+        try:
+            own = sample.relabelled(label)
+            curves = monotone(own, folds, reference.maps, sample_like=sample_like)
+            square = curve_gain(own, folds, curves, reference.maps, sample_like=False)
+            gain = curve_gain(own, folds, curves, reference.maps, sample_like=True) if sample_like else square
+            one = _Candidate("monotone", "monotone curve", _CURVE, None, curves=curves)
+            one.parts, one.square = reference.parts + gain, reference.square + square
+            out.append(one)
+        except ValueError as error:
+            skipped["monotone"] = str(error)
+    if sample_like:
+        skipped["matrix"] = _SHRINKS
+    elif cross is None:
+        skipped["matrix"] = "no products between bins were gathered"
+    else:
+        try:
+            fitted = cross.fit()
+            errors = np.bincount(folds.fold_of, reference.square, folds.n_folds)
+            share = folds.n_unit / folds.n_fold[folds.fold_of]
+            one = _Candidate(
+                "matrix", "ridge between all bins", _MATRIX, None,
+                "for diagnosis only: another filterbank, not a calibration", matrix=fitted, clusters=folds.fold_of,
+            )  # fmt: skip
+            one.parts = one.square = reference.square + share * (fitted.errors - errors)[folds.fold_of]
+            out.append(one)
+        except ValueError as error:
+            skipped["matrix"] = str(error)
+    return out
+
+
+# --- choice ---------------------------------------------------------------------------------------------------------
+
+
+class _Choice:
+    """The rule of the module, applied."""
+
+    def __init__(self, folds: Folds, candidates: list[_Candidate]) -> None:
+        self.folds, self.candidates = folds, candidates
+        self.total = float(folds.n_unit.sum())
+        self.equal = _NOTHING * float(folds.stats.pooled_y[-1, 0])
+        self.best = min(candidates, key=self.loss)
+        takes_part = [c for c in candidates if c.rank < _OFFSETS]
+        for rank in (_OFFSETS, _BINS):
+            leader = min(takes_part, key=self.loss)
+            takes_part += [
+                c
+                for c in candidates
+                if c.rank == rank and self.loss(leader) - self.loss(c) > self.error(c, leader) + self.equal
+            ]
+        self.leader = min(takes_part, key=self.loss)
+        self.error_of_identity = self.error(candidates[0], self.leader)
+        self.chosen = min((c for c in takes_part if self._good_enough(c)), key=lambda c: (c.rank, self.loss(c)))
+        beyond = [c for c in candidates if c.rank > _BINS and self._goes_beyond(c)]
+        self.beyond = min(beyond, key=self.loss, default=None)
+
+    def loss(self, c: _Candidate) -> float:
+        """Out of sample, a value."""
+        return float(c.parts.sum()) / self.total
+
+    def square(self, c: _Candidate) -> float:
+        """Mean squared error out of sample."""
+        return float(c.square.sum()) / self.total
+
+    def error(self, a: _Candidate, b: _Candidate) -> float:
+        """Standard error of the difference of two losses, over units (a ratio estimate: units weigh by their size)."""
+        clusters = a.clusters if a.clusters is not None else b.clusters
+        difference, size = a.parts - b.parts, self.folds.n_unit
+        if clusters is not None:
+            difference, size = np.bincount(clusters, difference), np.bincount(clusters, size)
+        used = size > 0
+        difference, size = difference[used], size[used]
+        count = size.size
+        spread = difference - size * difference.sum() / size.sum()
+        return float(np.sqrt(count / (count - 1) * np.square(spread).sum()) / size.sum())
+
+    def _good_enough(self, c: _Candidate) -> bool:
+        behind = self.loss(c) - self.loss(self.leader)
+        return behind <= self.equal + min(self.error(c, self.leader), _WITHIN * self.loss(self.leader))
+
+    def _goes_beyond(self, c: _Candidate) -> bool:
+        gain = self.loss(self.leader) - self.loss(c)
+        return gain > self.equal + max(_BEYOND_GAIN * self.loss(self.leader), self.error(c, self.leader))
+
+    def ambiguous(self) -> tuple[str, ...]:
+        """Known constants that cannot be told apart: within one standard error of the best of them; () when one is alone."""
+        known = [c for c in self.candidates if c.rank in {_EXACT, _SLOPE}]
+        if not known:
+            return ()
+        first = min(known, key=self.loss)
+        near = [c for c in known if self.loss(c) - self.loss(first) <= self.error(c, first) + self.equal]
+        return tuple(c.name for c in near) if len(near) > 1 else ()
+
+    def reason(self, *, sample_like: bool) -> str:
+        """In plain words."""
+        what = "loss (scale judged by matching)" if sample_like else "squared error"
+        chosen, best, identity = self.chosen, self.leader, self.candidates[0]
+        text = f"{chosen.title}: held-out {what} {self.loss(chosen):.4g}"
+        if chosen is not identity:
+            text += f", as it is {self.loss(identity):.4g}"
+        if chosen is not best:
+            text += (
+                f"; {best.title} has {self.loss(best):.4g}, no more than 1 % and one standard error "
+                f"({self.error(chosen, best):.2g}) better, and is less simple"
+            )
+        if self.beyond is not None:
+            text += f"; {self.beyond.title} would leave {self.loss(self.beyond):.4g}: the fault is not an affine one"
+        return text
+
+
+def _fit(
+    c: _Candidate,
+    folds: Folds,
+    choice: _Choice,
+    reference: _Candidate,
+    sample: FrameSample | None,
+    cross: CrossMoments | None,
+    floor: float | None,
+) -> Fit:
+    s = folds.stats
+    assert reference.maps is not None
+    maps = c.maps if c.maps is not None and c.rank < _OFFSETS else reference.maps
+    bins = c.maps if c.rank in {_OFFSETS, _BINS} else None
+    within = float(s.within_y[-1, 0])
+    if c.maps is not None:
+        spread = float((c.maps.slope[-1] ** 2 * s.var_p[-1] * s.n[-1]).sum() / s.n[-1].sum())
+        parameters = c.maps.parameters
+    elif c.curves is not None:
+        assert sample is not None
+        spread = within * sample.variance_ratio(c.curves[-1](sample.p))
+        parameters = c.curves[-1].parameters
+    else:
+        assert c.matrix is not None
+        assert cross is not None
+        spread, parameters = cross.variance_within(c.matrix), c.matrix.parameters
+    return Fit(
+        name=c.name,
+        title=c.title,
+        parameters=parameters,
+        slope=float(maps.slope[-1, 0]),
+        intercept=float(maps.intercept[-1, 0]),
+        mse=choice.square(c),
+        loss=choice.loss(c),
+        loss_se=choice.error(c, choice.best),
+        variance_ratio=float(divide(np.float64(spread), np.float64(within))),
+        writable=c.rank <= _BINS,
+        per_bin_scale=None if bins is None else np.array(bins.slope[-1]),
+        per_bin_offset=None if bins is None else np.array(bins.intercept[-1]),
+        curve=None if c.curves is None else c.curves[-1],
+        matrix=c.matrix,
+        note=c.note,
+        floor=floor,
+        by_fold=c.maps,
+        curves=c.curves,
+    )
