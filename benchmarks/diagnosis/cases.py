@@ -66,10 +66,12 @@ class Case:
     evidence: tuple[str, ...] = ("pairs",)
     seed: int = 0
 
-    @property
-    def rng(self) -> np.random.Generator:
-        """Its own random numbers."""
-        return np.random.default_rng([self.seed, zlib.crc32(self.id.encode())])
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Its own random numbers: 0 draws utterances, 1 what the fault leaves open, 2 the model's errors, 3 the rest.
+
+        They are apart so that a case without its fault is the same model's prediction of the same utterances.
+        """
+        return np.random.default_rng([self.seed, zlib.crc32(self.id.encode()), purpose])
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class CaseData:
         frontend: of the targets, as a user would declare it.
         fresh_predictions: of other utterances with the same faults, for scoring repairs.
         fresh_targets: the same.
+        fresh_clean: what the fault-free model says of them, where that is in the targets' units; else None.
         clean_error: mean squared error of the fault-free model on the fresh utterances, over the within-bin variance.
         achieved: ``(r_w, sd ratio)`` of the fault-free predictions of the case.
     """
@@ -105,6 +108,7 @@ class CaseData:
     frontend: FrontEnd
     fresh_predictions: list[np.ndarray]
     fresh_targets: list[np.ndarray]
+    fresh_clean: list[np.ndarray] | None
     clean_error: float
     achieved: tuple[float, float]
 
@@ -116,23 +120,25 @@ def truth_of(case: Case) -> tuple[str, ...]:
 
 def materialise(case: Case) -> CaseData:
     """Make the arrays of a case. The same case gives the same arrays."""
-    rng = case.rng
-    pieces, count = _drawn(case, rng)
+    pieces, count = _drawn(case, case.rng(0))
     if case.group == "unlisted":
         plan = Plan()
         unlisted.add(plan, case.faults[0], case.severity)
     elif case.model in {"step000", "collapsed"}:
         plan = Plan()
     else:
-        plan = plan_of(case.faults, case.severity, case.side, rng)
+        plan = plan_of(case.faults, case.severity, case.side, case.rng(1))
     model, target = (dataclasses.replace(corpora.hifigan(), **fields) for fields in (plan.model, plan.target))
     own = _mels(pieces, model, plan.model_audio)
     targets = _mels(pieces, target, plan.target_audio)
-    context = Context(own, targets, count, Statistics.of(own), 0.0, case.kind, rng)
+    context = Context(own, targets, count, Statistics.of(own), 0.0, case.kind, case.rng(3))
     read = own if plan.reads is None else plan.reads(own, context)
-    predictions = _predicted(case, plan, pieces, read, model, rng)
+    predictions = _predicted(case, plan, pieces, read, model, case.rng(2))
     context.residual = _rms(predictions, read)
     clean_error, achieved = _clean(predictions, read, count)
+    comparable = model == target == corpora.hifigan() and not (plan.model_audio or plan.target_audio)
+    comparable = comparable and not plan.after_target and plan.reads is None
+    clean = predictions[count:] if comparable else None
     predictions = limited(predictions, plan, context)
     for change in plan.after_prediction:
         predictions = change(predictions, context)
@@ -156,6 +162,7 @@ def materialise(case: Case) -> CaseData:
         frontend=target,
         fresh_predictions=[p for p, _ in cropped[count:]],
         fresh_targets=[y for _, y in cropped[count:]],
+        fresh_clean=None if clean is None else [p[: len(y)] for p, y in zip(clean, targets[count:], strict=True)],
         clean_error=clean_error,
         achieved=achieved,
     )
@@ -290,7 +297,7 @@ class _Builder:
         both = injector.with_audio
         for severity in (1, 2, 3, 4):
             start = int(self.rng.integers(4))
-            for draw in range(3):
+            for draw in range(3 if self.which == "report" else 2):
                 self._add("single", (fault,), severity=severity, r=good[(start + draw) % 4], both=both)
             self._add("left-out", (fault,), severity=severity, r=self._pick(good[1:]), only="audio" if both else None)
         for size in (1, 4, 64):

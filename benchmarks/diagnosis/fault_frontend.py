@@ -152,21 +152,21 @@ FRONTEND_FAULTS: dict[str, Injector] = {
     ),
     "fmax": Injector(
         ("7600 Hz", "7000 Hz", "6000 Hz", "11025 Hz"),
-        tuple({"fmax": hertz} for hertz in (7600.0, 7000.0, 6000.0, 11025.0)),  # type: ignore[arg-type]
+        tuple({"fmax": hertz} for hertz in (7600.0, 7000.0, 6000.0, 11025.0)),
         _fields,
         sides=_BOTH,
         with_audio=True,
     ),
     "fmin": Injector(
         ("20 Hz", "50 Hz", "80 Hz", "125 Hz"),
-        tuple({"fmin": hertz} for hertz in (20.0, 50.0, 80.0, 125.0)),  # type: ignore[arg-type]
+        tuple({"fmin": hertz} for hertz in (20.0, 50.0, 80.0, 125.0)),
         _fields,
         sides=_BOTH,
         with_audio=True,
     ),
     "sample-rate": Injector(
         ("24 kHz / 22.05 kHz", "22.05 kHz / 16 kHz", "24 kHz / 16 kHz", "44.1 kHz / 22.05 kHz"),
-        tuple((factor, 1.0 / factor) for factor in (24000 / 22050, 22050 / 16000, 1.5, 2.0)),  # type: ignore[arg-type]
+        tuple((factor, 1.0 / factor) for factor in (24000 / 22050, 22050 / 16000, 1.5, 2.0)),
         _relabelled,
         with_audio=True,
     ),
@@ -179,7 +179,7 @@ FRONTEND_FAULTS: dict[str, Injector] = {
     ),
     "pre-emphasis": Injector(
         ("a = 0.7", "a = 0.85", "a = 0.95", "a = 0.97"),
-        tuple({"preemphasis": a} for a in (0.7, 0.85, 0.95, 0.97)),  # type: ignore[arg-type]
+        tuple({"preemphasis": a} for a in (0.7, 0.85, 0.95, 0.97)),
         _fields,
         sides=_BOTH,
         with_audio=True,
@@ -187,7 +187,7 @@ FRONTEND_FAULTS: dict[str, Injector] = {
     "equaliser": Injector(
         ("rms 3 dB", "5 dB", "9 dB", "14 dB"),
         tuple(db / 8.686 for db in (3.0, 5.0, 9.0, 14.0)),
-        _equalised,  # type: ignore[arg-type]
+        _equalised,
     ),
     "dead-bins": Injector(("2 bins", "5 bins", "10 bins", "20 bins"), (2, 5, 10, 20), _dead),
     "gain": Injector(("2 dB", "6 dB", "12 dB", "20 dB"), (2.0, 6.0, 12.0, 20.0), _gain, sides=_BOTH),

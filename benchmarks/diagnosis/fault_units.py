@@ -189,5 +189,5 @@ UNIT_FAULTS: dict[str, Injector] = {
         _linear,
         sides=_BOTH,
     ),
-    "clipped": Injector(("2 % of the cells", "5 %", "12 %", "25 %"), (0.02, 0.05, 0.12, 0.25), _clipped),
+    "clipped": Injector(("4 % of the cells", "8 %", "15 %", "30 %"), (0.04, 0.08, 0.15, 0.3), _clipped),
 }

@@ -114,14 +114,18 @@ class Injector:
         with_audio: whether it is always judged with the audio too.
     """
 
-    severities: tuple[str, str, str, str]
-    values: tuple[Any, Any, Any, Any]
+    severities: tuple[str, ...]
+    values: tuple[Any, ...]
     apply: Callable[[Plan, Any, str, np.random.Generator], None]
     sides: tuple[str, ...] = ("prediction",)
     least: int = 1
     autoregressive: bool | None = None
     trained: bool = True
     with_audio: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.severities) == len(self.values) == 4:
+            raise ValueError(f"four severities are needed, got {len(self.severities)} and {len(self.values)}")
 
     def level(self, severity: int) -> Any:
         """The value of severity 1 to 4."""

@@ -32,13 +32,13 @@ def _frame_gain(p: np.ndarray, strength: float, sd: float, rng: np.random.Genera
 def _tilting(p: np.ndarray, strength: float, sd: float, rng: np.random.Generator) -> np.ndarray:
     """A spectral tilt that swings about once a second."""
     swing = np.sin(2 * np.pi * np.arange(len(p)) / rng.uniform(60, 110) + rng.uniform(0, 6.3))
-    return p + strength * sd * swing[:, None] * np.linspace(-1, 1, p.shape[1])
+    return np.asarray(p + strength * sd * swing[:, None] * np.linspace(-1, 1, p.shape[1]))
 
 
 def _crushed(p: np.ndarray, strength: float, sd: float, rng: np.random.Generator) -> np.ndarray:
     """Few values: rounded to steps of one to four sd."""
     step = (0.8 + strength) * sd
-    return np.round(p / step) * step
+    return np.asarray(np.round(p / step) * step)
 
 
 def _bins_exchanged(p: np.ndarray, strength: float, sd: float, rng: np.random.Generator) -> np.ndarray:
@@ -54,20 +54,20 @@ def _frames_exchanged(p: np.ndarray, strength: float, sd: float, rng: np.random.
     """Frames in a random order within blocks."""
     size = int(8 * strength) + 2
     order = np.concatenate([a + rng.permutation(min(size, len(p) - a)) for a in range(0, len(p), size)])
-    return p[order]
+    return np.asarray(p[order])
 
 
 def _curved(p: np.ndarray, strength: float, sd: float, rng: np.random.Generator) -> np.ndarray:
     """Both ends drawn out: z |z| ** strength."""
     mean = p.mean()
     z = (p - mean) / sd
-    return mean + sd * z * np.abs(z) ** strength
+    return np.asarray(mean + sd * z * np.abs(z) ** strength)
 
 
 def _echoed(p: np.ndarray, strength: float, sd: float, rng: np.random.Generator) -> np.ndarray:
     """The frame of 15 frames before is mixed in."""
     weight = strength / (1.0 + strength)
-    return (1.0 - weight) * p + weight * p[np.maximum(np.arange(len(p)) - 15, 0)]
+    return np.asarray((1.0 - weight) * p + weight * p[np.maximum(np.arange(len(p)) - 15, 0)])
 
 
 def _halves(p: np.ndarray, strength: float, sd: float, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,14 +82,16 @@ class DataCheck:
         size = f"{self.n_utterances} utterance{'s' * (self.n_utterances != 1)}"
         size += "" if self.seconds is None else f", {self.seconds / 3600:.3f} h"
         said = {
-            "fail": f"FAIL: do not train on this data ({', '.join(QUESTIONS[f.key].title for f in self._worst('fail'))})",
-            "warn": f"WARN: nothing forbids training on this data, but look at it first ({', '.join(QUESTIONS[f.key].title for f in self._worst('warn'))})",
-            "pass": "PASS: nothing wrong was found in this data",
+            "fail": f"FAIL: do not train on this data: {self._worst('fail')}",
+            "warn": f"WARN: no fault that forbids training, but look at {self._worst('warn')}",
+            "pass": "PASS: nothing wrong was found by the checks that could be made",
         }[self.status]
-        return f"{said}; {len(self.findings)} checks of {size}: {tally}"
+        return f"{said}. {len(self.findings)} checks on {size}: {tally}"
 
-    def _worst(self, status: str) -> list[Finding]:
-        return [finding for finding in self.findings if finding.status == status][:3]
+    def _worst(self, status: str, most: int = 3) -> str:
+        found = [finding for finding in self.findings if finding.status == status]
+        words = [QUESTIONS[f.key].title + (f" ({f.count} of {f.total})" if f.count else "") for f in found[:most]]
+        return ", ".join(words) + (f" and {len(found) - most} more" if len(found) > most else "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -156,40 +159,44 @@ def _take(source: Source, look: Look, config: CheckDataConfig) -> Census:
                 for finding in judge(census, look.frontend, allow_skipped=config.allow_skipped):
                     if finding.status == "fail" and finding.key in EARLY and finding.key not in said:
                         said.add(finding.key)
-                        terminal.warning(f"FAIL already in the first {len(census)} utterances: {finding.measured}{_who(finding)}")  # fmt: skip
+                        terminal.warning(
+                            f"FAIL already in the first {len(census)} utterances: {QUESTIONS[finding.key].title}: {finding.measured} ({_who(finding)})"
+                        )
     return census
 
 
 def render(check: DataCheck) -> list[str]:
     """The result for a tired person: the verdict, what is wrong and what to do, then what is in order."""
     lines = [check.sentence + "."]
-    if check.status == "fail":
-        lines.append(f"The worst: {next(f.measured for f in check.findings if f.status == 'fail')}.")
     for finding in check.findings:
         question = QUESTIONS[finding.key]
         if finding.status in {"fail", "warn"}:
             lines += [
                 "",
-                f"{finding.status.upper()}  {question.title}: {finding.measured}{_who(finding)}",
+                f"{finding.status.upper()}  {question.title}: {finding.measured}",
+                *([f"      who:  {_who(finding)}"] if finding.ids else []),
                 f"      rule: {finding.rule}",
                 f"      why:  {question.why}",
                 f"      next: {question.next}",
             ]
     lines.append("")
-    lines += [f"pass  {QUESTIONS[f.key].title}: {f.measured}" for f in check.findings if f.status == "pass"]
-    reasons: dict[str, list[str]] = {}
-    for finding in check.findings:
-        if finding.status == "skipped":
-            reasons.setdefault(finding.measured, []).append(QUESTIONS[finding.key].title)
-    return lines + [f"skipped: {', '.join(titles)}: {reason}" for reason, titles in reasons.items()]
+    lines += [f"pass  {what}" for what in _joined(check.findings, "pass")]
+    return lines + [f"skipped  {what}" for what in _joined(check.findings, "skipped")]
+
+
+def _joined(findings: Sequence[Finding], status: str) -> list[str]:
+    """What was measured, or why not: one line for all findings that say the same."""
+    titles: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.status == status:
+            titles.setdefault(finding.measured, []).append(QUESTIONS[finding.key].title)
+    return [f"{', '.join(names)}: {measured}" for measured, names in titles.items()]
 
 
 def _who(finding: Finding) -> str:
-    """``: a, b, c and 4 more``, or nothing."""
-    if not finding.ids:
-        return ""
+    """``a, b, c and 4 more``."""
     more = (finding.count or 0) - min(len(finding.ids), _SHOWN)
-    return f": {', '.join(finding.ids[:_SHOWN])}" + (f" and {more} more" if more else "")
+    return ", ".join(finding.ids[:_SHOWN]) + (f" and {more} more" if more else "")
 
 
 def data(

@@ -167,10 +167,16 @@ def _said(result: LossResult, s: Standing) -> list[str]:
     else:
         text = f"reported: {number(s.value)} / weight {s.weight:g} = {number(s.loss)}{unit}"
     if s.at:
-        text += f"; that is {by[s.at[-1]].title} ({number(float(by[s.at[-1]].loss or 0))}{unit}) within {AT:.0%}"
+        floor = by[_equal(s)]
+        text += f"; that is {floor.title} ({number(float(floor.loss or 0))}{unit}) within {max(AT, floor.error):.0%}"
     elif s.share is not None:
         text += f"; {s.share:.0%} of the way from {by[s.below[0]].title} to {by[s.above[0]].title}"
     return [text + ".", *([s.remark[0].upper() + s.remark[1:] + "."] if s.remark else [])]
+
+
+def _equal(s: Standing) -> str:
+    """The floor that a value equals: the hardest constant before anything that takes more."""
+    return ([name for name in s.at if name in CONSTANTS] or s.at)[-1]
 
 
 def _together(result: LossResult) -> list[str]:
@@ -195,7 +201,7 @@ def _together(result: LossResult) -> list[str]:
         ]
     near = stand(s.loss, 1.0, result.floors, unit=unit)
     by = {floor.name: floor.title for floor in result.floors}
-    where = f"that is {by[near.at[-1]]}" if near.at else near.headline.partition(": ")[2]
+    where = f"that is {by[_equal(near)]}" if near.at else near.headline.partition(": ")[2]
     return [
         *lines,
         f"Read as one unchanged predictor plus other terms (stop token, KL): {sums} and {number(s.other)} of other terms; {where}. Two figures always allow such a reading: check it against the logged mel term.",

@@ -38,14 +38,20 @@ class Audit:
     findings: list[Finding]
 
 
-def audit(n: Numbers) -> Audit:
-    """Every check that the numbers allow; the others say what they need."""
+def audit(n: Numbers, stored: Sequence[Finding] = ()) -> Audit:
+    """Every check that the numbers allow; the others say what they need.
+
+    Args:
+        n: the numbers.
+        stored: findings on the file that they come from (`calib.diagnose.auditfile.check_file`).
+    """
     found = readings(n)
     chosen = choose(found)
-    return conclude(list(_findings(n, found, chosen)), None if chosen is None else chosen.r, found)
+    r = None if chosen is None or n.method in {"moments", "identity"} else chosen.r
+    return _conclude([*stored, *check_numbers(n, found, chosen)], r, found)
 
 
-def conclude(findings: list[Finding], r: float | None, found: list[Reading]) -> Audit:
+def _conclude(findings: list[Finding], r: float | None, found: list[Reading]) -> Audit:
     """Order the findings, the worst first, and say the verdict."""
     ordered = sorted(findings, key=lambda finding: STATUSES.index(finding.status))
     by: dict[str, Finding] = {finding.name: finding for finding in ordered}
@@ -69,7 +75,7 @@ def conclude(findings: list[Finding], r: float | None, found: list[Reading]) -> 
 
 def _headline(by: dict[str, Finding], failed: list[Finding], r: float | None) -> str:
     names = {finding.name for finding in failed}
-    parts: list[Any] = []
+    parts: list[str] = []
     no_signal = r is not None and abs(r) < NO_SIGNAL and "implied_r" in names
     if "verdict" in names:
         head = "WRITTEN WITHOUT SIGNAL"

@@ -13,10 +13,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
-__all__ = ["BIAS_FAIL", "ROUNDING", "Finding", "Numbers", "Reading", "center", "choose", "g", "lacking", "r2", "readings"]
+__all__ = [
+    "BIAS_FAIL",
+    "ROUNDING",
+    "Finding",
+    "Numbers",
+    "Reading",
+    "choose",
+    "g",
+    "lacking",
+    "r2",
+    "readings",
+    "target_center",
+]
 
 ROUNDING = 0.02  # relative: published figures have two or three digits
 BIAS_FAIL = 0.25  # of the target's sd
+_LARGEST = 1e9
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -44,7 +58,7 @@ class Numbers:
         method: ``ols``, ``moments``, ``identity`` as the file says, or None.
 
     Raises:
-        ValueError: a number that is not finite, or an sd, error or count that is negative.
+        ValueError: a number that is not finite or absurdly large, an sd, error or count that is negative, an sd of a mel of 0.
     """
 
     scale: float | None = None
@@ -76,9 +90,11 @@ class Numbers:
                 continue
             if not math.isfinite(value):
                 raise ValueError(f"{item.name} is {value}; it must be a finite number")
+            if abs(value) > _LARGEST:
+                raise ValueError(f"{item.name} is {value:g}; no mel and no scale is beyond {_LARGEST:g}")
             if item.name.startswith(("mae_", "rmse_", "pred_std", "n_utt", "claimed")) and value < 0:
                 raise ValueError(f"{item.name} is {value:g}; it cannot be negative")
-            if item.name in {"mel_std", "target_std"} and value <= 0:
+            if item.name in {"mel_std", "target_std"} and value < 1.0 / _LARGEST:
                 raise ValueError(f"{item.name} is {value:g}; the sd of a mel is positive (0 is a mel without variance)")
 
     @property
@@ -164,7 +180,9 @@ def _reading(n: Numbers, space: str) -> Reading:
     assert n.scale is not None
     normal = space == "normalized"
     r, by_hand = None, ""
-    if n.pred_std is not None and normal and (n.target_std is None or n.mel_std is not None):
+    # Without any sd of the mel nothing could tell the two readings apart: then the space must have been said.
+    told = n.slope_space is not None or n.mel_std is not None
+    if n.pred_std is not None and normal and told and (n.target_std is None or n.mel_std is not None):
         if n.target_std is None or n.mel_std is None:
             r = n.scale * n.pred_std
             by_hand = (
@@ -183,7 +201,7 @@ def _reading(n: Numbers, space: str) -> Reading:
     return Reading(space, r, by_hand, against)
 
 
-def center(n: Numbers, *, normal: bool) -> float | None:
+def target_center(n: Numbers, *, normal: bool) -> float | None:
     """Mean of the target in the space of the offset."""
     if not normal:
         return n.m_y
@@ -192,30 +210,38 @@ def center(n: Numbers, *, normal: bool) -> float | None:
     return None if n.mel_mean is None or n.mel_std is None else (n.target_mean - n.mel_mean) / n.mel_std
 
 
+def offset_slack(n: Numbers) -> float:
+    """How far off the offset may seem because scale, mean and offset were published with three digits (.5 % each)."""
+    return ROUNDING / 4.0 * (2.0 * abs((n.scale or 0.0) * (n.pred_mean or 0.0)) + abs(n.offset or 0.0))
+
+
 def _against_offset(n: Numbers, *, normal: bool) -> list[str]:
-    center = center(n, normal=normal)
+    center = target_center(n, normal=normal)
     if n.scale is None or n.offset is None or center is None:
         return []
     unit = (n.s_y / (n.mel_std or n.s_y) if normal else n.s_y) if n.s_y else None
     if n.pred_mean is not None:
         bias = n.scale * n.pred_mean + n.offset - center
-        if unit is not None and abs(bias) > BIAS_FAIL * unit:
+        if unit is not None and abs(bias) - offset_slack(n) > BIAS_FAIL * unit:
             return [f"an unbiased fit would have offset {g(center - n.scale * n.pred_mean)}, not {g(n.offset)}"]
         return []
     if n.scale == 0 or n.m_y is None:
         return []
     mean = (center - n.offset) / n.scale
+    # Offsets are published with three digits, or three decimals.
+    slack = (ROUNDING / 4.0 * (abs(center) + abs(n.offset)) + 5e-4) / abs(n.scale)
     distances = [abs(mean - n.m_y)]
     if normal and n.mel_std is not None and n.mel_mean is not None:  # the error before may be of the denormalised one
         distances.append(abs(mean * n.mel_std + n.mel_mean - n.m_y))
     return [
         f"an unbiased fit would need predictions of mean {g(mean)}, {g(min(distances))} from the target's mean, but the {name} before is only {g(value)} (|difference of means| cannot exceed it)"
         for name, value in (("MAE", n.mae_before), ("RMSE", n.rmse_before))
-        if value is not None and min(distances) > value * (1.0 + ROUNDING)
+        if value is not None and min(distances) - slack * (n.mel_std or 1.0) > value * (1.0 + ROUNDING)
     ][:1]
 
 
 def choose(found: list[Reading]) -> Reading | None:
     """The reading that nothing speaks against; the normalised one where that does not decide."""
     free = [reading for reading in found if not reading.contradictions]
-    return (free or found or [None])[0]
+    ordered = free or found
+    return ordered[0] if ordered else None

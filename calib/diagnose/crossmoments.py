@@ -103,14 +103,14 @@ class CrossMoments:
         return pp, py, mean_p, mean_y
 
     def _solve(self, folds: list[int], penalties: list[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Weights and bias about the shifts, one for each penalty."""
-        from scipy.linalg import cho_factor, cho_solve
-
+        """Weights and bias about the shifts, one for each penalty: one eigendecomposition gives the whole path."""
         pp, py, mean_p, mean_y = self._centred(folds)
-        size = float(np.trace(pp)) / pp.shape[0] or 1.0
+        values, vectors = np.linalg.eigh(pp)
+        values = np.maximum(values, 0.0)
+        turned, size = vectors.T @ py, float(values.mean()) or 1.0
         out = []
         for penalty in penalties:
-            weights = cho_solve(cho_factor(pp + penalty * size * np.eye(pp.shape[0])), py)
+            weights = vectors @ (turned / (values + penalty * size)[:, None])
             out.append((weights, mean_y - mean_p @ weights))
         return out
 
@@ -122,8 +122,7 @@ class CrossMoments:
         return float(max(quadratic + linear + float(self.n[fold]) * float(bias @ bias), 0.0))
 
     def _freedom(self, penalty: float) -> float:
-        """Trace of the hat matrix for one target bin, times M, and the biases."""
-        pp = self._centred(list(range(self.n.size)))[0]
-        values = np.linalg.eigvalsh(pp)
+        """Trace of the hat matrix for one target bin, and its bias, for all of them."""
+        values = np.maximum(np.linalg.eigvalsh(self._centred(list(range(self.n.size)))[0]), 0.0)
         size = float(values.mean()) or 1.0
-        return float((values / (values + penalty * size)).sum() + 1.0) * pp.shape[0]
+        return float((values / (values + penalty * size)).sum() + 1.0) * values.size

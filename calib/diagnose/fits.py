@@ -1,4 +1,4 @@
-"""Affine calibrators in closed form, global and by bin, and their exact error on held-out units.
+"""Global affine calibrators in closed form, and the exact error of any affine map on held-out units.
 
 Everything here needs sums alone: one pass over the pairs, whatever the number of fits and folds. A *unit* is an
 utterance, a block of one, or a speaker: what is held out together and what standard errors are made of.
@@ -16,9 +16,8 @@ Two losses, both sums over units, so that any two fits can be compared in pairs:
 
 References:
     A. H. Murphy, Monthly Weather Review 116 (1988). A. E. Hoerl and R. W. Kennard, Technometrics 12 (1970), ridge.
-    W. A. Fuller, Measurement Error Models (1987), Deming's slope. R. C. Paule and J. Mandel, J. Res. NBS 87 (1982),
-    variance between groups. G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 3 (2004), moderated variances.
-    B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), influence.
+    W. A. Fuller, Measurement Error Models (1987), Deming's slope. B. Efron, The Jackknife, the Bootstrap and Other
+    Resampling Plans (1982), influence.
 """
 
 from __future__ import annotations
@@ -34,18 +33,17 @@ __all__ = [
     "GroupedSums",
     "Maps",
     "SetStats",
-    "bin_offsets",
     "constant",
     "deming",
+    "divide",
     "least_squares",
     "moment_matching",
-    "per_bin",
     "ridge",
+    "sign",
 ]
 
 P, Y, PP, YY, PY, N = range(6)  # rows of the sums
-_PRIOR_UNITS = 4.0  # the average over bins counts as this many units in the variance of one bin
-_MIN_UNITS = 3  # fewer: no variance between units to speak of, the global fit stays
+_FEW_LABELS = 32  # a product with an indicator matrix is faster up to there
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,16 @@ class GroupedSums:
 
     def merged(self, label: np.ndarray, size: int) -> GroupedSums:
         """Units of one label added together, ``(U,)`` labels of 0..size-1; a label without units gets zeros."""
-        order = np.argsort(label, kind="stable")
-        labels, starts = np.unique(label[order], return_index=True)
-        sums = np.zeros((size, *self.sums.shape[1:]))
-        sums[labels] = np.add.reduceat(self.sums[order], starts, axis=0)
+        count = self.sums.shape[0]
+        if size <= _FEW_LABELS:
+            picked = (label == np.arange(size)[:, None]).astype(np.float64)
+            sums = (picked @ self.sums.reshape(count, -1)).reshape(size, *self.sums.shape[1:])
+        else:
+            order = np.argsort(label, kind="stable")
+            labels, starts = np.unique(label[order], return_index=True)
+            sums = np.zeros((size, *self.sums.shape[1:]))
+            ordered = self.sums[order]
+            sums[labels] = ordered if labels.size == count else np.add.reduceat(ordered, starts, axis=0)
         return GroupedSums(sums, self.shift_p, self.shift_y)
 
 
@@ -259,7 +263,7 @@ def least_squares(folds: Folds) -> Maps:
 def moment_matching(folds: Folds) -> Maps:
     """Equal mean and sd: slope s_y / s_p with the sign of the covariance."""
     s = folds.stats
-    return _through_means(s, _sign(s.pooled_py) * np.sqrt(divide(s.pooled_y, s.pooled_p)))
+    return _through_means(s, sign(s.pooled_py) * np.sqrt(divide(s.pooled_y, s.pooled_p)))
 
 
 def deming(folds: Folds, error_ratio: float) -> Maps:
@@ -320,115 +324,8 @@ def ridge(folds: Folds) -> tuple[Maps, float]:
     return _through_means(s, slope, 1.0 + 1.0 / (1.0 + float(chosen[-1, 0]))), float(chosen[-1, 0])
 
 
-# --- maps by bin ----------------------------------------------------------------------------------------------------
-
-
-def bin_offsets(folds: Folds, *, sample_like: bool) -> Maps:
-    """One slope for all bins (within bins, so that the mean spectrum has no say) and a shrunk offset for each.
-
-    Each bin's distance from the line through the means is taken by the share of it that is not chance.
-    """
-    s = folds.stats
-    slope = _within_slope(s, sample_like=sample_like)
-    line = s.m_y - slope * s.m_p
-    level = np.where(s.n > 0, s.mean_y - slope * s.mean_p - line, 0.0)
-    trust = np.stack(
-        [
-            _trust(level[row], _level_variance(folds.training(row), folds.data, slope[row], line[row] + level[row]))
-            for row in range(folds.n_folds + 1)
-        ]
-    )
-    return Maps(np.broadcast_to(slope, level.shape), line + trust * level, 2.0 + float(trust[-1].sum()))
-
-
-def per_bin(folds: Folds, *, sample_like: bool) -> Maps:
-    """A slope and an offset for each bin, each shrunk towards the global fit by empirical Bayes.
-
-    Level (at the bin's mean) and slope are shrunk apart. How much bins really differ is what their estimates vary more
-    than the variation between units explains (Paule and Mandel); with few units nothing is left of it and the global
-    fit remains.
-    """
-    s = folds.stats
-    base = moment_matching(folds) if sample_like else least_squares(folds)
-    own = _sign(s.within_py) * np.sqrt(divide(s.var_y, s.var_p)) if sample_like else divide(s.cov, s.var_p)
-    alive = s.var_p > 1e-12 * s.within_p  # a bin in which the prediction stands still has no slope of its own
-    tilt = np.where(alive, own - base.slope, 0.0)
-    level = np.where(s.n > 0, s.mean_y - base.slope * s.mean_p - base.intercept, 0.0)
-    slope, intercept = np.empty_like(level), np.empty_like(level)
-    parameters = 2.0
-    for row in range(folds.n_folds + 1):
-        units = folds.training(row)
-        fitted = base.slope[row] + tilt[row]
-        trust_level = _trust(
-            level[row], _level_variance(units, folds.data, fitted, s.mean_y[row] - fitted * s.mean_p[row])
-        )
-        variance = (_matching_variance if sample_like else _regression_variance)(units, folds.data, s, row, fitted)
-        trust_tilt = np.where(alive[row], _trust(tilt[row], variance), 0.0)
-        slope[row] = base.slope[row] + trust_tilt * tilt[row]
-        at_mean = base.slope[row] * s.mean_p[row] + base.intercept[row] + trust_level * level[row]
-        intercept[row] = at_mean - slope[row] * s.mean_p[row]
-        parameters = 2.0 + float(trust_level.sum() + trust_tilt.sum())
-    return Maps(slope, intercept, parameters)
-
-
-def _within_slope(s: SetStats, *, sample_like: bool) -> np.ndarray:
-    if sample_like:
-        return np.asarray(_sign(s.within_py) * np.sqrt(divide(s.within_y, s.within_p)))
-    return divide(s.within_py, s.within_p)
-
-
-def _level_variance(units: np.ndarray, data: GroupedSums, slope: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """Sampling variance of each bin's mean residual, from the units' sums of residuals, ``(M,)``."""
-    c = intercept + slope * data.shift_p - data.shift_y
-    residual = units[:, Y] - slope * units[:, P] - c * units[:, N]
-    return _variance(residual, units[:, N].sum(axis=0))
-
-
-def _regression_variance(units: np.ndarray, data: GroupedSums, s: SetStats, row: int, slope: np.ndarray) -> np.ndarray:
-    """Sampling variance of each bin's regression slope (the sandwich over units), ``(M,)``."""
-    dp, dy = s.mean_p[row] - data.shift_p, s.mean_y[row] - data.shift_y
-    py = units[:, PY] - dp * units[:, Y] - dy * units[:, P] + dp * dy * units[:, N]
-    pp = units[:, PP] - 2 * dp * units[:, P] + dp * dp * units[:, N]
-    return _variance(py - slope * pp, s.var_p[row] * s.n[row])
-
-
-def _matching_variance(units: np.ndarray, data: GroupedSums, s: SetStats, row: int, slope: np.ndarray) -> np.ndarray:
-    """Sampling variance of each bin's s_y / s_p (delta method over units), ``(M,)``."""
-    dp, dy = s.mean_p[row] - data.shift_p, s.mean_y[row] - data.shift_y
-    pp = units[:, PP] - 2 * dp * units[:, P] + dp * dp * units[:, N]
-    yy = units[:, YY] - 2 * dy * units[:, Y] + dy * dy * units[:, N]
-    share = divide(yy, s.var_y[row] * s.n[row]) - divide(pp, s.var_p[row] * s.n[row])
-    return _variance(0.5 * slope * share, np.ones(share.shape[1]))
-
-
-def _variance(scores: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Variance of Σscores / scale over units, moderated towards the average over bins; infinite with too few units."""
-    count = scores.shape[0]
-    if count < _MIN_UNITS:
-        return np.full(scores.shape[1], np.inf)
-    raw = divide(np.einsum("um,um->m", scores, scores), scale**2) * count / (count - 1)
-    return np.asarray(((count - 1) * raw + _PRIOR_UNITS * raw.mean()) / (count - 1 + _PRIOR_UNITS))
-
-
-def _trust(found: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Empirical-Bayes weight of each bin's own value, tau² / (tau² + variance).
-
-    tau² solves Σ found² / (variance + tau²) = number of bins.
-    """
-    if not np.isfinite(variance).all() or not found.any():
-        return np.zeros_like(found)
-    square, count = found**2, found.size
-    variance = np.maximum(variance, 1e-300)
-    if (square / variance).sum() <= count:
-        return np.zeros_like(found)
-    low, high = 0.0, float(square.sum())
-    for _ in range(60):  # the sum falls with tau², so halving finds it
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if (square / (variance + middle)).sum() > count else (low, middle)
-    return np.asarray(high / (high + variance))
-
-
-def _sign(values: np.ndarray) -> np.ndarray:
+def sign(values: np.ndarray) -> np.ndarray:
+    """-1 for negative values, else 1."""
     return np.where(values < 0, -1.0, 1.0)
 
 

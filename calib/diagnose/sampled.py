@@ -1,11 +1,7 @@
-"""What sums cannot give, from a bounded sample of frames: robust and monotone fits, and values at the floor.
+"""What sums cannot give, from a bounded sample of frames: the robust and the monotone fit.
 
 The sample is every k-th frame of the pairs in their order, so that it depends on nothing else. Fits made from it are
 scored against an exact one: the difference of the two on the sample, added to the exact error of the other.
-
-Floor: where a share of the target is clamped, least squares of truth 1 gives about 1 minus that share (field notes: .938,
-.817 and .590 at 10, 20 and 40 %). Sums over the values above both floors repair it; for least squares the values are
-chosen by the prediction alone (`Floors.least`), because choosing by the target shrinks the slope again.
 
 References:
     P. J. Huber, Ann. Math. Stat. 35 (1964); A. B. Owen, Contemp. Math. 443 (2007), the scale fitted along.
@@ -22,12 +18,9 @@ from calib.diagnose.fits import Folds, GroupedSums, Maps, SetStats, constant, di
 
 __all__ = [
     "Curve",
-    "Floors",
     "FrameSample",
     "FrameSampler",
-    "above_floor_moments",
     "curve_gain",
-    "find_floors",
     "huber",
     "isotonic",
     "monotone",
@@ -37,9 +30,6 @@ _SAMPLED_FRAMES = 2000
 _HUBER_VALUES = 40_000
 _EPSILON = 1.35  # Huber's constant: 95 % efficient on normal residuals
 _NODES = 256
-_FLOOR_WIDTH = 1e-4  # sd: values that near the least one lie on the floor
-_FLOOR_SHARE = 0.01
-_FLOOR_MARGIN = 2.0  # residual sd above the target's floor: there the clamp no longer bends the target's mean
 
 
 @dataclass(frozen=True)
@@ -58,9 +48,9 @@ class FrameSample:
     unit: np.ndarray
     keep: np.ndarray | None = None
 
-    def clear_of(self, floors: Floors) -> FrameSample:
-        """The same frames, of which only the values count that are clear of the floors."""
-        return replace(self, keep=floors.clear(self.p))
+    def keeping(self, keep: np.ndarray) -> FrameSample:
+        """The same frames, of which only some values count."""
+        return replace(self, keep=keep)
 
     def relabelled(self, label: np.ndarray) -> FrameSample:
         """The same frames with ``label[unit]`` for unit."""
@@ -124,114 +114,6 @@ class FrameSampler:
             raise ValueError("no frames were sampled")
         p, y, unit = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         return FrameSample(p, y, unit)
-
-
-# --- floors ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Floors:
-    """Where prediction and target are clamped from below; None: not at all.
-
-    Args:
-        p: least value of the prediction.
-        y: least value of the target.
-        share_p: share of values on it.
-        share_y: the same.
-        low: predictions above it, and
-        high: below it, are clear of both floors.
-    """
-
-    p: float | None
-    y: float | None
-    share_p: float
-    share_y: float
-    low: float
-    high: float
-
-    @property
-    def any(self) -> bool:
-        """Whether there is one."""
-        return self.p is not None or self.y is not None
-
-    def clear(self, p: np.ndarray) -> np.ndarray:
-        """Which predictions are clear of both floors; the shape of p."""
-        return np.asarray((p > self.low) & (p < self.high))
-
-
-def _point_mass(values: np.ndarray, given: float | None) -> tuple[float | None, float, float]:
-    """Floor or None, share of values on it, and the value up to which they count as on it."""
-    floor = float(values.min()) if given is None else given
-    edge = floor + _FLOOR_WIDTH * float(values.std())
-    share = float(np.mean(values <= edge))
-    # A constant is collapsed, not clamped.
-    clamped = share > 0 if given is not None else share >= _FLOOR_SHARE
-    return (floor if clamped and values.std() > 0 else None), share, edge
-
-
-def find_floors(sample: FrameSample, *, floor_p: float | None = None, floor_y: float | None = None) -> Floors:
-    """Point masses at the minimum of prediction and target, and where the prediction is clear of both.
-
-    Args:
-        sample: frames.
-        floor_p: known floor of the prediction; None: its minimum, if at least 1 % of the values lie there.
-        floor_y: the same of the target.
-    """
-    p, y = sample.p.ravel(), sample.y.ravel()
-    (floor_p, share_p, edge_p), (floor_y, share_y, edge_y) = _point_mass(p, floor_p), _point_mass(y, floor_y)
-    low = edge_p if floor_p is not None else -np.inf
-    high = np.inf
-    if floor_y is not None:
-        chosen = (p > low) & (y > edge_y)
-        bound = None
-        for _ in range(4):  # each round the line is less bent by the clamp
-            a, b = p[chosen], y[chosen]
-            if a.size < 3:
-                break
-            slope = float(divide(np.dot(a - a.mean(), b - b.mean()), np.dot(a - a.mean(), a - a.mean())))
-            if slope == 0.0:
-                break
-            intercept = float(b.mean() - slope * a.mean())
-            spread = float((b - slope * a - intercept).std())
-            bound = (floor_y + _FLOOR_MARGIN * spread - intercept) / slope
-            chosen = (p > low) & ((p > bound) if slope > 0 else (p < bound))
-        if bound is not None:
-            low, high = (max(low, bound), high) if slope > 0 else (low, bound)
-    return Floors(floor_p, floor_y, share_p, share_y, float(low), float(high))
-
-
-def above_floor_moments(
-    p: np.ndarray,
-    y: np.ndarray,
-    floor_p: float,
-    floor_y: float,
-    shifts: tuple[np.ndarray, np.ndarray] | None = None,
-) -> np.ndarray:
-    """Sums of the values above both floors, by bin.
-
-    Args:
-        p: prediction, ``(T, M)``.
-        y: target, ``(T, M)``.
-        floor_p: values up to it are left out; -inf: none.
-        floor_y: the same for the target.
-        shifts: what the sums are taken about, each ``(M,)``; None: 0.
-
-    Returns:
-        ``(6, M)``: the sums of `GroupedSums`, the last row the count.
-    """
-    shift_p, shift_y = shifts or (np.float64(0.0), np.float64(0.0))
-    keep = (p > floor_p) & (y > floor_y)
-    a, b = np.where(keep, p - shift_p, 0.0), np.where(keep, y - shift_y, 0.0)
-    return np.stack(
-        [
-            a.sum(axis=0),
-            b.sum(axis=0),
-            np.einsum("tm,tm->m", a, a),
-            np.einsum("tm,tm->m", b, b),
-            np.einsum("tm,tm->m", a, b),
-            keep.sum(axis=0, dtype=np.float64),
-        ]
-    )
 
 
 # --- robust ---------------------------------------------------------------------------------------------------------

@@ -1,52 +1,50 @@
 """Which calibration, if any: every calibrator scored on units that it has not seen, and the simplest that is good enough.
 
-The rule, in order of simplicity: as it is < known constant (exact) < known slope < least squares or moment matching <
-ridge, Huber, Deming < an offset for each bin < a map for each bin < a monotone curve < a matrix.
-
-1. Maps by bin take part only if they gain more than one standard error over the best simpler one; curve and matrix only
-   if they gain more than 2 % and one standard error over the best of the rest.
-2. Of those that take part, the simplest whose loss is within one standard error of the least *and* within 1 % of it.
-   Without the second condition few utterances (large standard errors) would choose a fit that is far from the best.
-
-Standard errors are of paired differences over units: utterances, blocks of one, or speakers.
-
-References:
-    L. Breiman et al., Classification and Regression Trees (1984), 3.4.3, the one-standard-error rule.
+`calib.diagnose.rule` holds the rule; this module makes what it chooses from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from calib.diagnose.binfits import bin_offsets, per_bin
 from calib.diagnose.constants import Accepted, KnownMap, accepted_maps, known_maps, statistics_maps
 from calib.diagnose.crossmoments import CrossMoments, MatrixFit
 from calib.diagnose.fits import (
     Folds,
     GroupedSums,
     Maps,
-    bin_offsets,
     constant,
     deming,
     divide,
     least_squares,
     moment_matching,
-    per_bin,
     ridge,
 )
 from calib.diagnose.moments import Moments
+from calib.diagnose.rule import (
+    AFFINE,
+    AFFINE_MORE,
+    BINS,
+    CURVE,
+    EXACT,
+    IDENTITY,
+    KNOWN,
+    MATRIX,
+    OFFSETS,
+    SLOPE,
+    Candidate,
+    Choice,
+)
 from calib.diagnose.sampled import Curve, FrameSample, curve_gain, huber, monotone
 
 __all__ = ["Fit", "Selection", "select"]
 
-_WITHIN = 0.01  # of the least loss
-_BEYOND_GAIN = 0.02
-_NOTHING = 1e-6  # of the target's variance: losses that near are equal
+_MOST_KNOWN = 5  # known constants that are listed among the fits
 _MOST_UNITS = 1024  # more are merged with their neighbours of the same fold
 _SHRINKS = "least squares in disguise: it shrinks a sampler"
-
-_IDENTITY, _EXACT, _SLOPE, _AFFINE, _AFFINE_MORE, _OFFSETS, _BINS, _CURVE, _MATRIX = range(9)
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Fit:
             out = mel @ self.matrix.weights + self.matrix.bias
         else:
             raise ValueError(f"{self.name} is not kept by fold")
-        return out if self.floor is None else np.maximum(out, self.floor)
+        return np.asarray(out if self.floor is None else np.maximum(out, self.floor))
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Selection:
         fits: by name, simplest first.
         reason: the choice, in plain words.
         constants: known maps that the pairs are consistent with, nearest first.
-        ambiguous: several different constants are within one standard error of the best of them.
+        ambiguous: names of known maps that the pairs cannot tell apart (two standard errors); () where one stands alone.
         skipped: fits that were not made, and why.
         variance_ratio_before: within-bin variance of the prediction over the target's.
         sample_like: which loss was compared.
@@ -142,20 +140,6 @@ class Selection:
     skipped: dict[str, str]
     variance_ratio_before: float
     sample_like: bool
-
-
-@dataclass
-class _Candidate:
-    name: str
-    title: str
-    rank: int
-    maps: Maps | None
-    note: str = ""
-    curves: list[Curve] | None = None
-    matrix: MatrixFit | None = None
-    parts: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of the loss, (U,)
-    square: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of the squared error
-    clusters: np.ndarray | None = None  # what its standard errors are made of, where it is not the units
 
 
 def select(
@@ -193,14 +177,16 @@ def select(
     skipped: dict[str, str] = {}
     constants, candidates = _known(folds, stats, sample_like=sample_like)
     candidates = [
-        _Candidate("identity", "as it is", _IDENTITY, constant(folds, 1.0, 0.0)),
+        Candidate("identity", "as it is", IDENTITY, constant(folds, 1.0, 0.0)),
         *candidates,
         *_affine(folds, sample, label, error_ratio, skipped, sample_like=sample_like),
     ]
     _score(folds, candidates, sample_like=sample_like)
+    known = sorted((c for c in candidates if c.rank in KNOWN), key=lambda c: float(c.parts.sum()))
+    candidates = [c for c in candidates if c.rank not in KNOWN or c in known[:_MOST_KNOWN]]
     reference = next(c for c in candidates if c.name == ("moments" if sample_like else "ols"))
     candidates += _beyond_affine(folds, sample, label, cross, reference, skipped, sample_like=sample_like)
-    choice = _Choice(folds, candidates)
+    choice = Choice(folds, candidates)
     fits = {c.name: _fit(c, folds, choice, reference, sample, cross, floor) for c in candidates}
     return Selection(
         chosen=choice.chosen.name,
@@ -241,7 +227,7 @@ def _numbered(major: np.ndarray, minor: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _known(
     folds: Folds, stats: tuple[float, float] | None, *, sample_like: bool
-) -> tuple[list[Accepted], list[_Candidate]]:
+) -> tuple[list[Accepted], list[Candidate]]:
     """Known maps that the data is consistent with, and a candidate for each that differs from those before."""
     s = folds.stats
     own_mean, own_std = s.m_y, np.sqrt(s.pooled_y)
@@ -255,9 +241,9 @@ def _known(
     # Those with their own intercept hold for every fold; own statistics are taken anew without each.
     anew = {
         "normalised-own": (own_std, own_mean),
-        "denormalised-own": (divide(1.0, own_std), -divide(own_mean, own_std)),
+        "denormalised-own": (divide(np.ones_like(own_std), own_std), -divide(own_mean, own_std)),
     }
-    seen: dict[tuple[float, float | None], _Candidate] = {}
+    seen: dict[tuple[float, float | None], Candidate] = {}
     for found in accepted:
         known = found.known
         key = (round(known.slope, 9), None if found.intercept is None else round(found.intercept, 9))
@@ -268,10 +254,10 @@ def _known(
             continue
         slope, intercept = anew.get(known.id, (known.slope, found.intercept))
         level = "its own intercept" if found.intercept is not None else "intercept from the means"
-        seen[key] = _Candidate(
+        seen[key] = Candidate(
             f"known:{known.id}" + ("" if found.intercept is not None else ":slope"),
             f"known constant {known.slope:.6g}, {level}",
-            _EXACT if found.intercept is not None else _SLOPE,
+            EXACT if found.intercept is not None else SLOPE,
             constant(folds, slope, intercept),
             f"the prediction is {known.meaning}",
         )
@@ -286,35 +272,35 @@ def _affine(
     skipped: dict[str, str],
     *,
     sample_like: bool,
-) -> list[_Candidate]:
+) -> list[Candidate]:
     out = [
-        _Candidate("ols", "least squares", _AFFINE, least_squares(folds)),
-        _Candidate("moments", "moment matching", _AFFINE, moment_matching(folds)),
+        Candidate("ols", "least squares", AFFINE, least_squares(folds)),
+        Candidate("moments", "moment matching", AFFINE, moment_matching(folds)),
     ]
     if sample_like:
         skipped["ridge"] = skipped["huber"] = _SHRINKS
     else:
         try:
             maps, penalty = ridge(folds)
-            out.append(_Candidate("ridge", "ridge", _AFFINE_MORE, maps, f"penalty {penalty:g} of the variance"))
+            out.append(Candidate("ridge", "ridge", AFFINE_MORE, maps, f"penalty {penalty:g} of the variance"))
         except ValueError as error:
             skipped["ridge"] = str(error)
         if sample is None:
             skipped["huber"] = "no sample of frames was gathered"
         else:
-            out.append(_Candidate("huber", "robust (Huber)", _AFFINE_MORE, huber(sample.relabelled(label), folds)))
+            out.append(Candidate("huber", "robust (Huber)", AFFINE_MORE, huber(sample.relabelled(label), folds)))
     if error_ratio is None:
         skipped["deming"] = "the ratio of the error variances is not known"
     else:
-        out.append(_Candidate("deming", "errors in both (Deming)", _AFFINE_MORE, deming(folds, error_ratio)))
+        out.append(Candidate("deming", "errors in both (Deming)", AFFINE_MORE, deming(folds, error_ratio)))
     out += [
-        _Candidate("bin-offset", "one slope, an offset for each bin", _OFFSETS, bin_offsets(folds, sample_like=sample_like)),
-        _Candidate("per-bin", "a map for each bin", _BINS, per_bin(folds, sample_like=sample_like)),
+        Candidate("bin-offset", "one slope, an offset for each bin", OFFSETS, bin_offsets(folds, sample_like=sample_like)),
+        Candidate("per-bin", "a map for each bin", BINS, per_bin(folds, sample_like=sample_like)),
     ]  # fmt: skip
     return out
 
 
-def _score(folds: Folds, candidates: list[_Candidate], *, sample_like: bool) -> None:
+def _score(folds: Folds, candidates: list[Candidate], *, sample_like: bool) -> None:
     maps = [c.maps for c in candidates if c.maps is not None]
     square = folds.losses(maps, sample_like=False)
     parts = folds.losses(maps, sample_like=True) if sample_like else square
@@ -327,11 +313,11 @@ def _beyond_affine(
     sample: FrameSample | None,
     label: np.ndarray,
     cross: CrossMoments | None,
-    reference: _Candidate,
+    reference: Candidate,
     skipped: dict[str, str],
     *,
     sample_like: bool,
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """Curve and matrix, scored by what they differ from the reference."""
     assert reference.maps is not None
     out = []
@@ -343,7 +329,7 @@ def _beyond_affine(
             curves = monotone(own, folds, reference.maps, sample_like=sample_like)
             square = curve_gain(own, folds, curves, reference.maps, sample_like=False)
             gain = curve_gain(own, folds, curves, reference.maps, sample_like=True) if sample_like else square
-            one = _Candidate("monotone", "monotone curve", _CURVE, None, curves=curves)
+            one = Candidate("monotone", "monotone curve", CURVE, None, curves=curves)
             one.parts, one.square = reference.parts + gain, reference.square + square
             out.append(one)
         except ValueError as error:
@@ -357,8 +343,8 @@ def _beyond_affine(
             fitted = cross.fit()
             errors = np.bincount(folds.fold_of, reference.square, folds.n_folds)
             share = folds.n_unit / folds.n_fold[folds.fold_of]
-            one = _Candidate(
-                "matrix", "ridge between all bins", _MATRIX, None,
+            one = Candidate(
+                "matrix", "ridge between all bins", MATRIX, None,
                 "for diagnosis only: another filterbank, not a calibration", matrix=fitted, clusters=folds.fold_of,
             )  # fmt: skip
             one.parts = one.square = reference.square + share * (fitted.errors - errors)[folds.fold_of]
@@ -368,98 +354,19 @@ def _beyond_affine(
     return out
 
 
-# --- choice ---------------------------------------------------------------------------------------------------------
-
-
-class _Choice:
-    """The rule of the module, applied."""
-
-    def __init__(self, folds: Folds, candidates: list[_Candidate]) -> None:
-        self.folds, self.candidates = folds, candidates
-        self.total = float(folds.n_unit.sum())
-        self.equal = _NOTHING * float(folds.stats.pooled_y[-1, 0])
-        self.best = min(candidates, key=self.loss)
-        takes_part = [c for c in candidates if c.rank < _OFFSETS]
-        for rank in (_OFFSETS, _BINS):
-            leader = min(takes_part, key=self.loss)
-            takes_part += [
-                c
-                for c in candidates
-                if c.rank == rank and self.loss(leader) - self.loss(c) > self.error(c, leader) + self.equal
-            ]
-        self.leader = min(takes_part, key=self.loss)
-        self.error_of_identity = self.error(candidates[0], self.leader)
-        self.chosen = min((c for c in takes_part if self._good_enough(c)), key=lambda c: (c.rank, self.loss(c)))
-        beyond = [c for c in candidates if c.rank > _BINS and self._goes_beyond(c)]
-        self.beyond = min(beyond, key=self.loss, default=None)
-
-    def loss(self, c: _Candidate) -> float:
-        """Out of sample, a value."""
-        return float(c.parts.sum()) / self.total
-
-    def square(self, c: _Candidate) -> float:
-        """Mean squared error out of sample."""
-        return float(c.square.sum()) / self.total
-
-    def error(self, a: _Candidate, b: _Candidate) -> float:
-        """Standard error of the difference of two losses, over units (a ratio estimate: units weigh by their size)."""
-        clusters = a.clusters if a.clusters is not None else b.clusters
-        difference, size = a.parts - b.parts, self.folds.n_unit
-        if clusters is not None:
-            difference, size = np.bincount(clusters, difference), np.bincount(clusters, size)
-        used = size > 0
-        difference, size = difference[used], size[used]
-        count = size.size
-        spread = difference - size * difference.sum() / size.sum()
-        return float(np.sqrt(count / (count - 1) * np.square(spread).sum()) / size.sum())
-
-    def _good_enough(self, c: _Candidate) -> bool:
-        behind = self.loss(c) - self.loss(self.leader)
-        return behind <= self.equal + min(self.error(c, self.leader), _WITHIN * self.loss(self.leader))
-
-    def _goes_beyond(self, c: _Candidate) -> bool:
-        gain = self.loss(self.leader) - self.loss(c)
-        return gain > self.equal + max(_BEYOND_GAIN * self.loss(self.leader), self.error(c, self.leader))
-
-    def ambiguous(self) -> tuple[str, ...]:
-        """Known constants that cannot be told apart: within one standard error of the best of them; () when one is alone."""
-        known = [c for c in self.candidates if c.rank in {_EXACT, _SLOPE}]
-        if not known:
-            return ()
-        first = min(known, key=self.loss)
-        near = [c for c in known if self.loss(c) - self.loss(first) <= self.error(c, first) + self.equal]
-        return tuple(c.name for c in near) if len(near) > 1 else ()
-
-    def reason(self, *, sample_like: bool) -> str:
-        """In plain words."""
-        what = "loss (scale judged by matching)" if sample_like else "squared error"
-        chosen, best, identity = self.chosen, self.leader, self.candidates[0]
-        text = f"{chosen.title}: held-out {what} {self.loss(chosen):.4g}"
-        if chosen is not identity:
-            text += f", as it is {self.loss(identity):.4g}"
-        if chosen is not best:
-            text += (
-                f"; {best.title} has {self.loss(best):.4g}, no more than 1 % and one standard error "
-                f"({self.error(chosen, best):.2g}) better, and is less simple"
-            )
-        if self.beyond is not None:
-            text += f"; {self.beyond.title} would leave {self.loss(self.beyond):.4g}: the fault is not an affine one"
-        return text
-
-
 def _fit(
-    c: _Candidate,
+    c: Candidate,
     folds: Folds,
-    choice: _Choice,
-    reference: _Candidate,
+    choice: Choice,
+    reference: Candidate,
     sample: FrameSample | None,
     cross: CrossMoments | None,
     floor: float | None,
 ) -> Fit:
     s = folds.stats
     assert reference.maps is not None
-    maps = c.maps if c.maps is not None and c.rank < _OFFSETS else reference.maps
-    bins = c.maps if c.rank in {_OFFSETS, _BINS} else None
+    maps = c.maps if c.maps is not None and c.rank < OFFSETS else reference.maps
+    bins = c.maps if c.rank in {OFFSETS, BINS} else None
     within = float(s.within_y[-1, 0])
     if c.maps is not None:
         spread = float((c.maps.slope[-1] ** 2 * s.var_p[-1] * s.n[-1]).sum() / s.n[-1].sum())
@@ -482,7 +389,7 @@ def _fit(
         loss=choice.loss(c),
         loss_se=choice.error(c, choice.best),
         variance_ratio=float(divide(np.float64(spread), np.float64(within))),
-        writable=c.rank <= _BINS,
+        writable=c.rank <= BINS,
         per_bin_scale=None if bins is None else np.array(bins.slope[-1]),
         per_bin_offset=None if bins is None else np.array(bins.intercept[-1]),
         curve=None if c.curves is None else c.curves[-1],

@@ -22,15 +22,15 @@ from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.faults.sample import Sample
-from calib.diagnose.faults.score import Cost, Stats, Terms, independent
+from calib.diagnose.faults.score import Cost, Stats, Terms, fit_cost, independent
 from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays, undo_time
 from calib.diagnose.faults.texture import Texture, measure
-from calib.diagnose.faults.transforms import Form, frequency_forms, value_forms
+from calib.diagnose.faults.transforms import Form, blurred, frequency_forms, value_forms
 from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_hypotheses
 
 __all__ = ["Candidate", "Explanation", "explain"]
 
-_AUDIO_FRAMES = 4000  # with audio: as many frames as can be recomputed thirty times in a second or two
+_AUDIO_FRAMES = 3000  # with audio: as many frames as can be recomputed thirty times in a second or two
 _KEPT = 8
 
 
@@ -52,7 +52,7 @@ class Candidate:
     @property
     def total(self) -> float:
         """Nats."""
-        return self.cost.total + self.form.prior
+        return self.cost.total
 
     @property
     def label(self) -> str:
@@ -144,6 +144,7 @@ class _Explainer:
             out.findings = self._unrelated(sample)
             return out
         self.sample = self.time.sample
+        self.dead = _dead_bins(self.sample)
         forms = self._forms()
         candidates = self._candidates(forms)
         best = self._rank(candidates)
@@ -229,9 +230,10 @@ class _Explainer:
         effective = independent(sample.n_frames)
         own = _reference("the target's own statistics", y)
         extremes = float(y.min()), float(y.max())
+        blur = 0.0
         for form in forms:
             frames = form.sample or sample
-            stats = Stats(frames, form.p, form.y, self.kind, effective)
+            stats = Stats(frames, form.p, form.y, self.kind, effective, self.dead)
             hypotheses = [Hypothesis((), "as it is", Terms(1.0, 0.0))]
             if form.units:
                 references = [own, *self.references]
@@ -241,11 +243,15 @@ class _Explainer:
             if not form.faults:
                 by_bin = ("the target's own statistics", y.mean(0, dtype=np.float64), y.std(0, dtype=np.float64))
                 hypotheses += per_bin_hypotheses(stats, [by_bin])
-            for hypothesis in hypotheses:
-                if set(hypothesis.faults) <= self.library:
-                    terms = hypothesis.terms
-                    terms = dataclasses.replace(terms, slack=math.hypot(terms.slack, form.slack), slack_pattern=math.hypot(terms.slack_pattern, form.slack_pattern))  # fmt: skip
-                    yield Candidate(form, hypothesis, stats.cost(terms, hypothesis.prior), stats, terms)
+            if form.read and not blur:
+                blur = fit_cost(stats, sample.correlation(sample.pc, sample.yc).value) - fit_cost(stats, sample.correlation(sample.pc, sample.centre(blurred(y))).value)  # fmt: skip
+            kept = [hypothesis for hypothesis in hypotheses if set(hypothesis.faults) <= self.library]
+            maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern)) for h in kept]  # fmt: skip
+            for hypothesis, terms, cost in zip(kept, maps, stats.costs(maps, [h.prior for h in kept]), strict=True):
+                extra = form.prior + (blur if form.read else 0.0)
+                if form.edge is not None and cost.total < 1e5:
+                    extra += _edge_cost(frames, form, terms)
+                yield Candidate(form, hypothesis, dataclasses.replace(cost, prior=cost.prior + extra), stats, terms)
 
     def _rank(self, candidates: Iterable[Candidate]) -> Candidate:
         best: dict[tuple[str, ...], Candidate] = {}
@@ -267,18 +273,49 @@ class _Explainer:
         p = frames.p if best.form.p is None else best.form.p
         y = frames.y if best.form.y is None else best.form.y
         mapped = (p * np.asarray(best.terms.slope, dtype=np.float32) + np.asarray(best.terms.intercept, dtype=np.float32)).astype(np.float32)  # fmt: skip
-        self.out.texture = measure(frames, mapped, y)
+        self.out.texture = measure(frames, mapped, y, self.dead)
 
     # --- findings ------------------------------------------------------------------------------------------------
 
     def _findings(self, best: Candidate) -> list[Finding]:
         from calib.diagnose.faults.judge import findings
 
-        return findings(self.out, best, self.library, self.autoregressive)
+        return findings(self.out, best, self.library, self.autoregressive, np.flatnonzero(self.dead))
 
 
 def _reference(name: str, y: np.ndarray) -> tuple[str, float, float]:
     return name, float(y.mean(dtype=np.float64)), float(y.std(dtype=np.float64))
+
+
+def _edge_cost(sample: Sample, form: Form, terms: Terms) -> float:
+    """Nats for a floor or ceiling that the prediction does not keep to.
+
+    A healthy prediction of the same spread passes the edge about as often as the target would if it were shrunk as much;
+    one that was trained on mels cut there hardly does.
+    """
+    assert form.edge is not None
+    edge, side = form.edge
+    step = max(1, sample.p.size // 200_000)
+    slope, intercept = float(np.mean(terms.slope)), float(np.mean(terms.intercept))
+    p = sample.p.ravel()[::step] * slope + intercept
+    y = sample.y
+    mean = y.mean(axis=0)
+    ratio = min(abs(slope) * float(sample.pc.std()) / max(float(sample.yc.std()), 1e-9), 1.0)
+    healthy = (mean + ratio * (y - mean)).ravel()[::step]
+    slack = 0.02 * float(y.std())
+    beyond = float((side * (p - edge) > slack).mean())
+    expected = float((side * (healthy - edge) > slack).mean())
+    if expected < 0.004:
+        return 4.0  # nothing to see there either way
+    return FROZEN.edge_weight * (beyond / expected - FROZEN.edge_share)
+
+
+def _dead_bins(sample: Sample) -> np.ndarray:
+    """``(M,)`` bins of the prediction that stand still, or move by a small part of what the others do and not with the target."""
+    ratio = np.sqrt((sample.pc**2).mean(0) / np.maximum((sample.yc**2).mean(0), 1e-12))
+    r = (sample.pc * sample.yc).mean(0) / np.sqrt(np.maximum((sample.pc**2).mean(0) * (sample.yc**2).mean(0), 1e-20))
+    dead = (ratio < FROZEN.dead_spread * np.median(ratio)) & (np.abs(r) < 0.5 * abs(float(np.median(r))))
+    return np.asarray(dead | (ratio < 1e-4 * np.median(ratio)))
 
 
 def _speechlike(sample: Sample) -> bool:

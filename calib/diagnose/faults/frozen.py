@@ -12,7 +12,7 @@ __all__ = ["FROZEN", "Frozen", "confidence"]
 
 @dataclass(frozen=True)
 class Frozen:
-    """Sizes are in sd of the target within bins unless said otherwise.
+    """Sizes are in sd of the target within bins unless said otherwise; a pair is (size, size for each sqrt(1 - r^2)).
 
     Args:
         tau_level: common offset of a healthy prediction.
@@ -34,12 +34,12 @@ class Frozen:
         slack_range: how far the extremes of some utterances lie from the dataset's.
     """
 
-    tau_level: float = 0.12
-    tau_pattern: float = 0.12
-    tau_scale: float = 0.10
-    tau_evenness: float = 0.15
-    tau_utterance: float = 0.15
-    tau_utterance_scale: float = 0.15
+    tau_level: tuple[float, float] = (0.015, 0.05)
+    tau_pattern: tuple[float, float] = (0.02, 0.16)
+    tau_scale: tuple[float, float] = (0.03, 0.05)
+    tau_evenness: tuple[float, float] = (0.03, 0.2)
+    tau_utterance: tuple[float, float] = (0.015, 0.1)
+    tau_utterance_scale: tuple[float, float] = (0.02, 0.15)
     fit_weight: float = 0.3
     rare: float = 4.0
     free_affine: float = 6.0
@@ -52,6 +52,8 @@ class Frozen:
     slack_warp: float = 0.12
     slack_emphasis: float = 0.05
     temper: float = 1.0
+    edge_weight: float = 30.0
+    edge_share: float = 0.3
     collapsed_ratio: float = 0.2
     dead_spread: float = 0.15
     copied: float = 0.9

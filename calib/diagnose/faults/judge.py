@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["findings"]
 
 
-def findings(out: Explanation, best: Candidate, library: frozenset[str], autoregressive: bool | None) -> list[Finding]:
+def findings(out: Explanation, best: Candidate, library: frozenset[str], autoregressive: bool | None, dead: np.ndarray) -> list[Finding]:
     """All findings, outermost stage first; `unknown` where something is left that none of them explains."""
     found: list[Finding] = []
     replaced = "sample-rate" in best.faults
@@ -29,15 +29,15 @@ def findings(out: Explanation, best: Candidate, library: frozenset[str], autoreg
             continue
         found.append(Finding(fault, _names(fault, out.audio, library, lag=step.lag, autoregressive=autoregressive), confidence(fault, step.sure, misfit), step.label, tuple(step.evidence)))  # fmt: skip
     detail = _texture_findings(out.texture, library, autoregressive, misfit)
-    dead = next((f for f in detail if f.fault == "dead-bins"), None)
+    if dead.size and "dead-bins" in library:
+        text = f"{dead.size} bins hardly move: {', '.join(map(str, dead[:12]))}{' ...' if dead.size > 12 else ''}"
+        found.append(Finding("dead-bins", ("dead-bins",), confidence("dead-bins", 10.0, misfit), "", (text,)))
     margin = _margin(out, best)
     for fault in best.faults:
-        if dead is not None and fault == "equaliser":
-            continue
         found.append(Finding(fault, _names(fault, out.audio, library), confidence(fault, margin, misfit), best.label, tuple(_evidence(best, out))))  # fmt: skip
     found += detail
     left = leftover(out, best, autoregressive)
-    if left and not (dead is not None):
+    if left:
         kept = [f for f in found if FAULTS[f.fault].stage in {"arrays", "time"}]
         found = [*kept, Finding("unknown", ("unknown",), confidence("unknown", 0.0, misfit), "", tuple(left))]
     return found
@@ -79,10 +79,6 @@ def _texture_findings(t: Texture | None, library: frozenset[str], autoregressive
     if t is None:
         return []
     found = []
-    dead = np.flatnonzero((t.bin_spread < FROZEN.dead_spread * np.median(t.bin_spread)) & (np.abs(t.bin_r) < 0.5 * abs(np.median(t.bin_r))))  # fmt: skip
-    if dead.size and "dead-bins" in library:
-        text = f"{dead.size} bins move less than {FROZEN.dead_spread:.0%} of the others: {', '.join(map(str, dead[:12]))}{' ...' if dead.size > 12 else ''}"
-        found.append(Finding("dead-bins", ("dead-bins",), confidence("dead-bins", 10.0, misfit), "", (text,)))
     if autoregressive is not False and "copying" in library and t.copied > FROZEN.copied and t.copied > t.own and t.innovation < FROZEN.innovation:  # fmt: skip
         text = f"r {t.copied:.3f} with the previous true frame, {t.own:.3f} with its own; innovation r {t.innovation:.2f}"
         found.append(Finding("copying", _names("copying", False, library), confidence("copying", 10.0, misfit), "", (text,)))

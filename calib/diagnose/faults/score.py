@@ -13,6 +13,7 @@ its rarity cost. The tolerances are those of `frozen`, set on the development co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Sample
 
-__all__ = ["Cost", "Stats", "Terms", "independent"]
+__all__ = ["Cost", "Stats", "Terms", "fit_cost", "independent"]
 
 _SPREAD_BINS = 8.0  # independent bins out of M: neighbours say the same
 _FRAMES = 14.0  # frames between independent values
@@ -81,6 +82,11 @@ def independent(n_frames: int) -> float:
     return max(n_frames / _FRAMES, 1.0) * _BANDS
 
 
+def fit_cost(stats: Stats, r: float) -> float:
+    """What a correlation counts: half the tempered log of the unexplained share, for every independent value."""
+    return FROZEN.fit_weight * 0.5 * stats.effective * float(np.log1p(-min(r * r, 0.9998)))
+
+
 class Stats:
     """Sums of a sample under one variant of the target (or of the prediction), from which every map is scored.
 
@@ -89,10 +95,11 @@ class Stats:
         p: the prediction ``(N, M)``, if it is not the sample's own.
         y: the target ``(N, M)``, if it is not the sample's own.
         kind: ``mean`` or ``sample`` as declared, or None.
+        dead: ``(M,)`` bins to leave out.
         effective: independent values to count, where forms on other frames are compared with each other.
     """
 
-    def __init__(self, sample: Sample, p: np.ndarray | None = None, y: np.ndarray | None = None, kind: str | None = None, effective: float | None = None) -> None:
+    def __init__(self, sample: Sample, p: np.ndarray | None = None, y: np.ndarray | None = None, kind: str | None = None, effective: float | None = None, dead: np.ndarray | None = None) -> None:
         own_p, own_y = p is None, y is None
         p, y = sample.p if p is None else p, sample.y if y is None else y
         pc = sample.pc if own_p else sample.centre(p)
@@ -104,8 +111,9 @@ class Stats:
         self.mean_y = sample.by_utterance(y.astype(np.float64)) / n
         self.weight = sample.lengths / sample.lengths.sum()
         self.var_p, self.var_y, self.cov = (np.einsum("tm,tm->m", a, b, dtype=np.float64) / sample.n_frames for a, b in ((pc, pc), (yc, yc), (pc, yc)))  # fmt: skip
-        self.utt_pp = sample.by_utterance(np.einsum("tm,tm->t", pc, pc, dtype=np.float64))
-        self.utt_yy = sample.by_utterance(np.einsum("tm,tm->t", yc, yc, dtype=np.float64))
+        live = slice(None) if dead is None or not dead.any() else ~dead
+        self.utt_pp = sample.by_utterance(np.einsum("tm,tm->t", pc[:, live], pc[:, live], dtype=np.float64))
+        self.utt_yy = sample.by_utterance(np.einsum("tm,tm->t", yc[:, live], yc[:, live], dtype=np.float64))
         # Blocks of one utterance tell how sure a mean is where utterances are few.
         starts = sample.starts
         count = np.diff(np.append(starts, sample.n_frames))[:, None]
@@ -113,61 +121,71 @@ class Stats:
         self.group_y = np.add.reduceat(y.astype(np.float64), starts, axis=0) / count
         self.group_weight = count[:, 0] / sample.n_frames
         self.bin_p, self.bin_y = self.weight @ self.mean_p, self.weight @ self.mean_y
-        self.s_w_y = float(np.sqrt(max(self.var_y.mean(), _TINY)))
-        self.s_w_p = float(np.sqrt(max(self.var_p.mean(), _TINY)))
         self.alive = (self.var_y > 1e-3 * np.median(self.var_y)) & (self.var_p > 1e-3 * np.median(self.var_p))
-        scale = np.sqrt(self.var_p.mean() * self.var_y.mean())
-        self.r = float(np.clip(self.cov.mean() / scale, -0.9999, 0.9999)) if scale > _TINY else 0.0
-        self.pooled_sd_y = float(np.sqrt((self.weight @ (self.mean_y - self.bin_y.mean()) ** 2).mean() + self.var_y.mean()))
-        self.m_y = float(self.bin_y.mean())
-        self.m_p = float(self.bin_p.mean())
+        if dead is not None:
+            self.alive &= ~dead
+        if not self.alive.any():
+            self.alive[:] = True
+        alive = self.alive
+        self.s_w_y = float(np.sqrt(max(self.var_y[alive].mean(), _TINY)))
+        self.s_w_p = float(np.sqrt(max(self.var_p[alive].mean(), _TINY)))
+        scale = self.s_w_p * self.s_w_y
+        self.r = float(np.clip(self.cov[alive].mean() / scale, -0.9999, 0.9999)) if scale > _TINY else 0.0
+        self.m_y = float(self.bin_y[alive].mean())
+        self.m_p = float(self.bin_p[alive].mean())
         self.effective = independent(sample.n_frames) if effective is None else effective
 
-    def correlation(self, terms: Terms) -> float:
-        """r within utterance and bin after a map (a map by bin changes the weights of the bins)."""
-        a = np.broadcast_to(np.asarray(terms.slope, dtype=np.float64), self.var_p.shape)
-        scale = np.sqrt((a * a * self.var_p).mean() * self.var_y.mean())
-        return float(np.clip((a * self.cov).mean() / scale, -0.9999, 0.9999)) if scale > _TINY else 0.0
+    def costs(self, maps: Sequence[Terms], priors: Sequence[float]) -> list[Cost]:
+        """Costs of many maps at once."""
+        f, alive, s_w = FROZEN, self.alive, self.s_w_y
+        shape = (len(maps), self.bin_p.size)
+        a = np.stack([np.broadcast_to(np.asarray(t.slope, dtype=np.float64), shape[1:]) for t in maps])
+        c = np.stack([np.broadcast_to(np.asarray(t.intercept, dtype=np.float64), shape[1:]) for t in maps])
+        spread_p = (a * a * self.var_p)[:, alive].mean(1)
+        scale = np.sqrt(spread_p) * s_w
+        r = np.clip(np.divide((a * self.cov)[:, alive].mean(1), scale, out=np.zeros(len(maps)), where=scale > _TINY), -0.9999, 0.9999)
+        left = np.sqrt(1.0 - r * r)  # a model's small errors grow with the large one
+        tau_level, tau_pattern, tau_scale, tau_evenness, tau_utterance, tau_spread = (base + grown * left for base, grown in (f.tau_level, f.tau_pattern, f.tau_scale, f.tau_evenness, f.tau_utterance, f.tau_utterance_scale))  # fmt: skip
+        b = (a * self.bin_p + c - self.bin_y)[:, alive] / s_w
+        groups = (a[:, None] * self.group_p + c[:, None] - self.group_y)[..., alive] / s_w  # (H, G, M')
+        inflate = 1.0 / max(groups.shape[1] - 1, 1)
+        common = b.mean(1)
+        level_error = ((groups.mean(2) - common[:, None]) ** 2) @ self.group_weight * inflate
+        pattern = groups - groups.mean(2, keepdims=True) - (b - common[:, None])[:, None]
+        pattern_error = ((pattern**2).mean(2)) @ self.group_weight * inflate
+        slack, slack_pattern = (np.array([getattr(t, name) for t in maps]) for name in ("slack", "slack_pattern"))
+        pattern_free, utterance_free = (np.array([getattr(t, name) for t in maps]) for name in ("pattern_free", "utterance_free"))
+        level_free = np.array([t.level_free for t in maps]) | pattern_free
+        level = np.where(level_free, 0.0, common**2 / (tau_level**2 + slack**2 + level_error))
+        spread = np.where(pattern_free, 0.0, _SPREAD_BINS * b.var(1) / (tau_pattern**2 + slack_pattern**2 + pattern_error))
+        ratio = 0.5 * np.log(np.maximum(a * a * self.var_p, _TINY)[:, alive] / np.maximum(self.var_y, _TINY)[alive])
+        overall = 0.5 * np.log(np.maximum(spread_p, _TINY)) - np.log(s_w)
+        shrunk = np.log(np.maximum(r, 1e-4))
+        low = 0.0 if self.kind == "sample" else shrunk
+        high = shrunk if self.kind == "mean" else 0.0
+        outside = np.maximum(np.maximum(low - overall, overall - high), 0.0)
+        evenness = _SPREAD_BINS * ratio.var(1) / tau_evenness**2
+        utterances = self._utterance_misfit(a, c, utterance_free, tau_utterance, tau_spread)
+        fit = f.fit_weight * 0.5 * self.effective * np.log1p(-r * r)
+        costs = []
+        for k, terms in enumerate(maps):
+            if r[k] <= 0.0:
+                costs.append(Cost(prior=1e6))
+                continue
+            parts = (0.5 * level[k], 0.5 * spread[k], 0.5 * (outside[k] / tau_scale[k]) ** 2, 0.5 * evenness[k], 0.5 * utterances[k], fit[k], priors[k] + terms.free)  # fmt: skip
+            costs.append(Cost(*(float(x) for x in parts)))
+        return costs
 
-    def cost(self, terms: Terms, prior: float = 0.0) -> Cost:
-        """Cost of a map."""
-        f = FROZEN
-        a = np.broadcast_to(np.asarray(terms.slope, dtype=np.float64), self.bin_p.shape)
-        c = np.broadcast_to(np.asarray(terms.intercept, dtype=np.float64), self.bin_p.shape)
-        r = self.correlation(terms)
-        if r <= 0.0:
-            return Cost(prior=1e6)
-        alive = self.alive
-        s_w = self.s_w_y
-        b = (a * self.bin_p + c - self.bin_y)[alive] / s_w
-        groups = (a * self.group_p + c - self.group_y)[:, alive] / s_w
-        count = len(groups)
-        inflate = 1.0 / max(count - 1, 1)
-        level_error = float(self.group_weight @ (groups.mean(1) - b.mean()) ** 2) * inflate
-        pattern = groups - groups.mean(1, keepdims=True)
-        pattern_error = float((self.group_weight @ (pattern - (b - b.mean())) ** 2).mean()) * inflate
-        level = 0.0 if terms.level_free or terms.pattern_free else b.mean() ** 2 / (f.tau_level**2 + terms.slack**2 + level_error)
-        spread = 0.0 if terms.pattern_free else _SPREAD_BINS * float(((b - b.mean()) ** 2).mean()) / (f.tau_pattern**2 + terms.slack_pattern**2 + pattern_error)  # fmt: skip
-        ratio = 0.5 * np.log(np.maximum(a * a * self.var_p, _TINY)[alive] / np.maximum(self.var_y, _TINY)[alive])
-        overall = 0.5 * float(np.log((a * a * self.var_p).mean() / self.var_y.mean()))
-        low, high = {"mean": (np.log(r), np.log(r)), "sample": (0.0, 0.0)}.get(self.kind or "", (np.log(r), 0.0))
-        outside = max(low - overall, overall - high, 0.0)
-        scale = (outside / f.tau_scale) ** 2
-        evenness = _SPREAD_BINS * float(((ratio - ratio.mean()) ** 2).mean()) / f.tau_evenness**2
-        return Cost(
-            0.5 * level, 0.5 * spread, 0.5 * scale, 0.5 * evenness, 0.5 * self._utterance_misfit(a, c, terms), FROZEN.fit_weight * 0.5 * self.effective * float(np.log1p(-r * r)), prior + terms.free
-        )  # fmt: skip
-
-    def _utterance_misfit(self, a: np.ndarray, c: np.ndarray, terms: Terms) -> float:
-        f = FROZEN
-        if self.weight.size < 2:
-            return 0.0
-        scale = float(np.sqrt((a * a * self.var_p).mean()))
+    def _utterance_misfit(self, a: np.ndarray, c: np.ndarray, free: np.ndarray, tau: np.ndarray, tau_spread: np.ndarray) -> np.ndarray:  # fmt: skip
+        """``(H,)`` how far levels and spreads differ by utterance beyond what a healthy model's do."""
+        count = self.weight.size
+        if count < 2:
+            return np.zeros(len(a))
+        few = min(count, 16)
         spread = 0.5 * np.log(np.maximum(self.utt_pp, _TINY) / np.maximum(self.utt_yy, _TINY))
-        spread_misfit = float(((spread - np.median(spread)) ** 2).mean()) / f.tau_utterance_scale**2 if scale > 0 else 0.0
-        few = min(self.weight.size, 16)
-        if terms.utterance_free:
-            return few * max(spread_misfit - 1.0, 0.0)
-        u = (a * self.mean_p + c - self.mean_y).mean(axis=1) / self.s_w_y
-        level_misfit = float(((u - self.weight @ u) ** 2).mean()) / f.tau_utterance**2
-        return few * (max(level_misfit - 1.0, 0.0) + max(spread_misfit - 1.0, 0.0))
+        spread_misfit = np.maximum(float(((spread - np.median(spread)) ** 2).mean()) / tau_spread**2 - 1.0, 0.0)
+        alive = self.alive
+        u = ((a[:, alive] @ self.mean_p[:, alive].T + c[:, alive].sum(1)[:, None]) / alive.sum() - self.mean_y[:, alive].mean(1)) / self.s_w_y  # (H, U)
+        middle = u @ self.weight
+        level_misfit = np.maximum(((u - middle[:, None]) ** 2).mean(1) / tau**2 - 1.0, 0.0)
+        return np.asarray(few * (np.where(free, 0.0, level_misfit) + spread_misfit))

@@ -125,7 +125,7 @@ def undo_time(sample: Sample, library: frozenset[str], autoregressive: bool | No
         best_lag = max(abs(c.value) for c in lags.values())
         if abs(found.value) - best_lag > _LIFT and found.beats(start) > _SURE:
             text = f"r {own.value:.3f} as it is, {found.value:.3f} with the prediction {'slowed' if factor < 1 else 'sped up'} by {abs(factor - 1):.1%}"
-            return Step(stretched, ("time-stretch",), f"{factor:.4f} target frames in one predicted frame", found.beats(start), abs(found.value) - abs(start.value), [text], lambda p, y: stretched(p, y, factor), factor)  # fmt: skip
+            return Step(stretched, ("time-stretch",), f"{factor:.4f} target frames in one predicted frame", found.beats(start), abs(found.value) - abs(start.value), [text], lambda p, y: stretch(p, y, factor), factor)  # fmt: skip
     peak = max(lags, key=lambda lag: (abs(lags[lag].value), -abs(lag)))
     top = lags[peak]
     position = peak + _vertex(lags, peak)
@@ -184,7 +184,7 @@ def _at(mel: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.asarray((1 - share) * mel[low] + share * mel[low + 1])
 
 
-def stretched(p: np.ndarray, y: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+def stretch(p: np.ndarray, y: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
     """The prediction at the target's times: frame t of the target lies at ``t / factor`` of the prediction."""
     n = np.arange(len(y)) / factor
     inside = n <= len(p) - 1
@@ -202,13 +202,13 @@ def _drift(sample: Sample, x: np.ndarray, y: np.ndarray) -> tuple[float, Sample,
     for factor in (*(1.0 + _STRETCHES), *_RATES):
         if abs(factor - 1.0) < 1e-9:
             continue
-        other = coarse.replaced(lambda p, q, f=factor: stretched(p, q, f))  # type: ignore[misc]
+        other = coarse.replaced(lambda p, q, f=factor: stretch(p, q, f))  # type: ignore[misc]
         scores[float(factor)] = abs(other.correlation(other.pc, other.yc).value)
     best = max(scores, key=lambda f: scores[f])
     if scores[best] - abs(own.value) < _LIFT:
         return None
-    full = sample.replaced(lambda p, q: stretched(p, q, best))
+    full = sample.replaced(lambda p, q: stretch(p, q, best))
     # The same frames of the unstretched prediction, so that both correlations are of the same groups.
-    same = sample.replaced(lambda p, q: (p[: len(stretched(p, q, best)[1])], stretched(p, q, best)[1]))
+    same = sample.replaced(lambda p, q: (p[: len(stretch(p, q, best)[1])], stretch(p, q, best)[1]))
     start, found = (s.correlation(whitened(s.pc), whitened(s.yc)) for s in (same, full))
     return best, full, start, found

@@ -47,8 +47,8 @@ class Texture:
         frequency: bands of quefrency, coarsest first.
         bin_spread: ``(M,)`` sd of the prediction over that of the target, by bin.
         bin_r: ``(M,)`` correlation by bin.
-        innovation: correlation of ``p_t - y_(t-1)`` with ``y_t - y_(t-1)``: near 0 where the prediction is the last
-            frame.
+        innovation: slope of ``p_t - y_(t-1)`` on ``y_t - y_(t-1)``: how much of what is new in a frame is predicted;
+            near 0 where the prediction is the last frame.
         copied: correlation with the previous true frame.
         own: correlation with the own one.
     """
@@ -62,15 +62,17 @@ class Texture:
     own: float
 
 
-def measure(sample: Sample, p: np.ndarray, y: np.ndarray) -> Texture:
-    """Measure a mapped prediction against its target, ``(N, M)`` both, on the sample's utterances."""
+def measure(sample: Sample, p: np.ndarray, y: np.ndarray, dead: np.ndarray) -> Texture:
+    """Measure a mapped prediction against its target, ``(N, M)`` both, on the sample's utterances, but for dead bins."""
+    if dead.any() and not dead.all():
+        p, y = p[:, ~dead], y[:, ~dead]
     pc, yc = sample.centre(p), sample.centre(y)
     spread = np.sqrt((pc**2).mean(0) / np.maximum((yc**2).mean(0), _TINY))
     r = (pc * yc).mean(0) / np.sqrt(np.maximum((pc**2).mean(0) * (yc**2).mean(0), _TINY))
     ahead = sample.owner[1:] == sample.owner[:-1]
     step_p, step_y = (p[1:] - y[:-1])[ahead], (y[1:] - y[:-1])[ahead]
     step_p, step_y = step_p - step_p.mean(0), step_y - step_y.mean(0)
-    scale = np.sqrt(float((step_p**2).sum()) * float((step_y**2).sum()))
+    scale = float((step_y**2).sum())
     return Texture(
         _time(sample, pc, yc),
         _frequency(sample, pc, yc),
@@ -104,7 +106,7 @@ def _frequency(sample: Sample, pc: np.ndarray, yc: np.ndarray) -> tuple[BandGain
 
     a, b = dct(pc, axis=1, norm="ortho"), dct(yc, axis=1, norm="ortho")
     grouped = np.stack([np.add.reduceat(u * v, sample.starts, axis=0) for u, v in ((a, b), (a, a), (b, b))], axis=1)  # (G, 3, M)
-    m = sample.n_mels
+    m = pc.shape[1]
     edges = (1, max(2, m // 8), max(3, m * 3 // 10), max(4, m * 6 // 10))
     return tuple(_band(grouped[..., low:high].sum(-1)) for low, high in zip(edges[:-1], edges[1:], strict=True))
 

@@ -16,10 +16,10 @@ from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry, Warp
 from calib.diagnose.faults.sample import Sample
 
-__all__ = ["Form", "frequency_forms", "value_forms"]
+__all__ = ["Form", "blurred", "frequency_forms", "value_forms", "warped"]
 
 _FLOORS = (0.03, 0.07, 0.12, 0.2, 0.3, 0.4, 0.5)
-_CEILINGS = (0.6, 0.7, 0.8, 0.88, 0.94, 0.97)
+_CEILINGS = (0.6, 0.7, 0.8, 0.88, 0.94, 0.97, 0.985)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Form:
         slack: sd of the target by which the form is only approximate, in level.
         slack_pattern: the same, by bin.
         units: whether maps of units may be tried on top.
+        read: whether the bins were read off between bins: it is compared with the target `blurred` alike.
         replaces_time: whether it explains a drift in time as well.
+        edge: floor (-1) or ceiling (1) in the target's scale: the mapped prediction must keep to it.
         sample: frames that this form is compared on, where they are not the sample's.
     """
 
@@ -47,7 +49,9 @@ class Form:
     slack: float = 0.0
     slack_pattern: float = 0.0
     units: bool = True
+    read: bool = False
     replaces_time: bool = False
+    edge: tuple[float, int] | None = None
     sample: Sample | None = None
 
 
@@ -60,26 +64,40 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
         stretch: target frames in one predicted frame, as found: a relabelled sample rate changes both.
     """
     f = FROZEN
-    centres = geometry.edges[1:-1]
     for warp in geometry.warps:
         if warp.time != 1.0 and abs(stretch * warp.time - 1.0) > 0.02:
             continue
-        yield Form(warp.faults, warp.label, y=_warped(sample.y, centres, warp, geometry), prior=f.rare + 1.0, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+        yield Form(warp.faults, warp.label, y=warped(sample.y, warp, geometry), prior=f.rare + 1.0, read=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
     yield Form(("area-norm",), "the other filter normalisation", y=sample.y + geometry.area.astype(np.float32), prior=f.rare)
     yield Form(("pre-emphasis",), "pre-emphasis .97", y=sample.y + geometry.emphasis.astype(np.float32), prior=f.rare, slack=f.slack_emphasis, slack_pattern=f.slack_emphasis)  # fmt: skip
 
 
-def _warped(y: np.ndarray, centres: np.ndarray, warp: Warp, geometry: BankGeometry) -> np.ndarray:
-    """The target's bins read off where the faulty bank's bins lie, on a scale of bins."""
-    wanted = warp.edges[1:-1]
-    place = np.interp(wanted, centres, np.arange(centres.size))
-    low = np.clip(np.floor(place).astype(int), 0, centres.size - 2)
-    share = (place - low).astype(np.float32)
-    out = (1 - share) * y[:, low] + share * y[:, low + 1]
+def blurred(y: np.ndarray) -> np.ndarray:
+    """The target read off at its own bins with the warps' kernel: what a warp must be compared with."""
+    m = y.shape[1]
+    return _read(y, np.arange(m, dtype=np.float64))
+
+
+def _read(y: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Bins at fractional places by quadratic B-splines: unlike linear interpolation they blur alike everywhere.
+
+    A blur raises r, because detail is what models miss; a warp must not win by that.
+    """
+    m = y.shape[1]
+    middle = np.clip(np.rint(place), 0, m - 1).astype(int)
+    f = np.clip(place - middle, -0.5, 0.5).astype(np.float32)
+    left, right = np.maximum(middle - 1, 0), np.minimum(middle + 1, m - 1)
+    return np.asarray(0.5 * (0.5 - f) ** 2 * y[:, left] + (0.75 - f**2) * y[:, middle] + 0.5 * (0.5 + f) ** 2 * y[:, right], dtype=np.float32)  # fmt: skip
+
+
+def warped(y: np.ndarray, warp: Warp, geometry: BankGeometry) -> np.ndarray:
+    """The target's bins read off where the faulty bank's bins lie."""
+    centres, wanted = geometry.edges[1:-1], warp.edges[1:-1]
+    out = _read(y, np.interp(wanted, centres, np.arange(centres.size)))
     if not geometry.area_normalised:
         own, other = (np.log(e[2:] - e[:-2]) for e in (geometry.edges, warp.edges))
         out = out + ((other - np.interp(wanted, centres, own)) * geometry.per_ln / geometry.power).astype(np.float32)
-    return np.asarray(out, dtype=np.float32)
+    return out
 
 
 def value_forms(sample: Sample, geometry: BankGeometry | None) -> Iterator[Form]:
@@ -93,10 +111,10 @@ def value_forms(sample: Sample, geometry: BankGeometry | None) -> Iterator[Form]
     mass = float((values <= floor + 1e-4 * max(1.0, abs(floor))).mean())
     for share in _FLOORS:
         level = values[int((mass + share * (1 - mass)) * (values.size - 1))]
-        yield Form(("raised-floor",), f"floor at {level:.2f} ({mass + share * (1 - mass):.0%} of the values)", y=np.maximum(y, level), prior=f.rare + 2.0)  # fmt: skip
+        yield Form(("raised-floor",), f"floor at {level:.2f} ({mass + share * (1 - mass):.0%} of the values)", y=np.maximum(y, level), prior=f.rare + 2.0, edge=(float(level), -1))  # fmt: skip
     for share in _CEILINGS:
         level = values[int(share * (values.size - 1))]
-        yield Form(("clipped",), f"ceiling at {level:.2f} ({1 - share:.0%} of the values)", y=np.minimum(y, level), prior=f.rare + 2.0)  # fmt: skip
+        yield Form(("clipped",), f"ceiling at {level:.2f} ({1 - share:.0%} of the values)", y=np.minimum(y, level), prior=f.rare + 2.0, edge=(float(level), 1))  # fmt: skip
     if geometry is None or (geometry.power == 1 and geometry.logarithmic):
         eps = geometry.eps if geometry is not None else 1e-5
         slope, shift = (2.007, 3.38) if geometry is None or geometry.area_normalised else (2.07, -0.84)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from calib.mel.census import broken, sound, texts, units
 from calib.mel.census.facts import Census, Facts, Look, census_layout
 from calib.mel.census.findings import STATUSES, Finding, View
-from calib.mel.census.questions import QUESTIONS
+from calib.mel.census.questions import IN_UNIT, QUESTIONS
 from calib.mel.frontend import FrontEnd
 
 __all__ = ["STATUSES", "Census", "Facts", "Finding", "Look", "census_layout", "judge"]
@@ -32,5 +32,8 @@ def judge(census: Census, frontend: FrontEnd | None = None, *, allow_skipped: fl
         allow_skipped: percent of utterances that may be unusable.
     """
     view = View(census, frontend, allow_skipped)
-    found = [_ANSWERS[key](view) for key in QUESTIONS]
-    return sorted(found, key=lambda finding: STATUSES.index(finding.status))
+    found = {key: _ANSWERS[key](view) for key in QUESTIONS}
+    if found["domain"].status == "fail" and frontend is not None and not view.audio.any():
+        reason = "the mels are not in the front end's unit"
+        found |= {key: view.skip(key, reason) for key in IN_UNIT if found[key].status != "skipped"}
+    return sorted(found.values(), key=lambda finding: STATUSES.index(finding.status))

@@ -58,21 +58,31 @@ def _near_silent(view: View) -> Finding:
     if view.audio.any():
         with np.errstate(divide="ignore"):
             peak = np.where(view.varied, 20.0 * np.log10(view["peak"]), math.nan)
-        unit = "dB of full scale"
+        unit = "dBFS"
         rule = Rule("peak", "<", -40.0, unit)
-        return view.count("near-silent", peak, rule, levels, absent="every recording is constant", summary=spread(peak, unit, "peak "))  # fmt: skip
+        return view.count(
+            "near-silent",
+            peak,
+            rule,
+            levels,
+            absent="every recording is constant",
+            summary=spread(peak, unit, "peak ", ".1f"),
+        )
     if not (view.varied & view.stored).any():
         return view.skip("near-silent", "nothing that varies could be read")
     # In whatever unit: the loudest moment of a silent mel is below the mean of an ordinary one.
     high = np.where(view.varied & view.stored, view["high"], math.nan)
     typical = float(np.median(view["mean"][view.varied & view.stored]))
     rule = Rule("largest value", "<", typical, "(the median of all mels' means)")
-    return view.count("near-silent", high, rule, levels, absent="", summary=spread(high, f"({view.unit})", "largest value "))  # fmt: skip
+    return view.count(
+        "near-silent", high, rule, levels, absent="", summary=spread(high, f"({view.unit})", "largest value ")
+    )
 
 
 def _short(view: View) -> Finding:
     rule = Rule("length", "<", 0.1, "s") if view.in_seconds else Rule("length", "<", 8, "frames")
-    return view.count("short", view.length, rule, Levels(warn=0, fail=1), absent="nothing could be read")
+    length = np.where(view.varied, view.length, math.nan)  # all-zero and constant ones are counted above
+    return view.count("short", length, rule, Levels(warn=0, fail=1), absent="nothing that varies could be read")
 
 
 def _padding(view: View) -> Finding:
@@ -84,7 +94,7 @@ def _padding(view: View) -> Finding:
         Rule("identical tail", ">", 10.0, "% of the utterance"),
         Levels(warn=1, fail=20),
         absent="nothing that varies could be read",
-        summary=f"{overall:.2%} of the corpus is such a tail",
+        summary=f"{100.0 * overall:.3g} % of the corpus is such a tail",
         extra={"share_of_corpus": overall},
     )
 

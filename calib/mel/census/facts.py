@@ -213,7 +213,7 @@ class Look:
         """What is only asked of a stored mel: a mel made from audio has these from the audio."""
         finite = mel[np.isfinite(mel)]
         first = mel[:1] if len(mel) > 1 else mel[:, :1]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             spread = float(np.max(np.abs(mel - first))) if finite.size == mel.size else _NAN
         absmax = float(np.max(np.abs(finite))) if finite.size else _NAN
         tail = _same_tail(mel)
@@ -230,7 +230,7 @@ class Look:
             return facts
         hop = fe.hop_length / fe.sample_rate
         facts = dataclasses.replace(facts, seconds=len(mel) * hop)
-        if finite.size < mel.size or mel.shape[1] != fe.n_mels or fe.utterance_norm is not None:
+        if not spread > 0 or mel.shape[1] != fe.n_mels or fe.utterance_norm is not None:
             return facts
         linear = fe.to_linear(mel)
         power = (linear if fe.power == 2 else linear**2).sum(axis=1)

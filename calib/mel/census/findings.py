@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from calib.errors import DataError
 from calib.mel.census.facts import Census
 from calib.mel.census.questions import QUESTIONS
 from calib.mel.frontend import FrontEnd
@@ -74,7 +75,9 @@ class Levels:
     def text(self) -> str:
         """For people."""
         limits = (("warns", self.warn), ("fails", self.fail))
-        parts = [f"{word} {f'above {limit:g} %' if limit else 'at the first'}" for word, limit in limits if limit is not None]  # fmt: skip
+        parts = [
+            f"{word} {f'above {limit:g} %' if limit else 'at the first'}" for word, limit in limits if limit is not None
+        ]
         return ", ".join(parts)
 
 
@@ -113,7 +116,13 @@ class Finding:
         """Plain JSON values, with the question's words."""
         question = QUESTIONS[self.key]
         words = {"title": question.title, "why": question.why, "next": question.next}
-        return {**asdict(self), "ids": list(self.ids), "thresholds": list(self.thresholds), "share": self.share, **words}  # fmt: skip
+        return {
+            **asdict(self),
+            "ids": list(self.ids),
+            "thresholds": list(self.thresholds),
+            "share": self.share,
+            **words,
+        }
 
 
 class View:
@@ -170,13 +179,15 @@ class View:
             return self.skip(key, absent)
         where = np.flatnonzero(rule.holds(values))
         status = "fail" if any(more.holds(value) for more, value in also_fails) else levels.status(where.size, asked)
-        text = "; ".join([f"counted: {rule.text()}", levels.text(), *(f"fails if {more.text()}" for more, _ in also_fails)])  # fmt: skip
+        text = "; ".join(
+            [f"counted: {rule.text()}", levels.text(), *(f"fails if {more.text()}" for more, _ in also_fails)]
+        )
         thresholds = {**asdict(rule), "warn_above_percent": levels.warn, "fail_above_percent": levels.fail}
         more = ({**asdict(rule), "status": "fail", "measured": value} for rule, value in also_fails)
         return Finding(
             key,
             status,
-            f"{QUESTIONS[key].said}: {of(where.size, asked)}" + (f"; {summary}" if summary else ""),
+            _measured(QUESTIONS[key].said, where.size, asked, summary),
             text,
             where.size,
             asked,
@@ -198,7 +209,7 @@ class View:
         """An answer about the corpus: each rule with the status that it gives when it holds, and what it is asked of."""
         held = {status for status, rule, value in rules if rule.holds(value)}
         status = next((name for name in ("fail", "warn") if name in held), "pass")
-        text = "; ".join(f"{name}s if {rule.text()}" for name, rule, _ in rules)
+        text = "; ".join(f"{name}s if {rule.text()} (here {value:.4g})" for name, rule, value in rules)
         thresholds = tuple({**asdict(rule), "status": name, "measured": value} for name, rule, value in rules)
         return Finding(key, status, measured, text, count, total, values=values, thresholds=thresholds)
 
@@ -223,7 +234,10 @@ class View:
         if not found:
             return None
         dataset = max(found, key=lambda one: (one.n_utterances, one.n_mels))
-        return dataset.result(floor=None if self.frontend is None else self.frontend.floor)
+        try:
+            return dataset.result(floor=None if self.frontend is None else self.frontend.floor)
+        except DataError:  # differences too small for a variance: as good as constant
+            return None
 
     def groups(self, *kinds: str, least: int = 1) -> np.ndarray:
         """A number for each utterance's group: by all kinds together where at least ``least`` share it, else by fewer."""
@@ -271,13 +285,20 @@ def of(count: int, among: int) -> str:
     return f"{count} of {among}" + (f" ({100.0 * count / among:.3g} %)" if count else "")
 
 
-def spread(values: np.ndarray, unit: str, what: str = "") -> str:
-    """``0.3 to 10.1 s, median 4.2 s``, of the values that are not NaN."""
+def _measured(said: str, count: int, among: int, summary: str) -> str:
+    """What a person needs; with none counted, the summary says more than a zero."""
+    if count == 0:
+        return f"none of {among}" if not summary else summary if said else f"none; {summary}"
+    return f"{said}{': ' if said else ''}{of(count, among)}" + (f"; {summary}" if summary else "")
+
+
+def spread(values: np.ndarray, unit: str, what: str = "", form: str = ".3g") -> str:
+    """``0.3 to 10.1, median 4.2 s``, of the values that are not NaN; ``form`` formats each."""
     good = values[np.isfinite(values)]
     if good.size == 0:
         return ""
-    low, middle, high = (f"{float(f(good)):.4g}" for f in (np.min, np.median, np.max))
-    return f"{what}{low} to {high} {unit}, median {middle} {unit}"
+    low, middle, high = (format(float(format(f(good), form)) + 0.0, form) for f in (np.min, np.median, np.max))
+    return f"{what}{low} to {high}, median {middle} {unit}"
 
 
 def total(values: np.ndarray) -> float:

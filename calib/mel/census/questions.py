@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EARLY", "QUESTIONS", "Question"]
+__all__ = ["EARLY", "IN_UNIT", "QUESTIONS", "Question"]
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,8 @@ class Question:
     """The words around a number.
 
     Args:
-        title: the question's name for people.
-        said: what is counted; "" where the finding is about the whole corpus.
+        title: what is asked, for people; what is counted, where ``said`` is "".
+        said: what is counted, where the title does not say it.
         why: why it matters, in one sentence.
         next: what to do when it is not as it should be.
     """
@@ -25,36 +25,49 @@ class Question:
 
 
 # What a loader that swallows errors leaves behind: told at once, not at the end of the pass.
-EARLY = ("all-zero", "one-frame", "constant", "non-finite", "unreadable", "bins", "integer-scale", "mel-scale")
+EARLY = (
+    "all-zero",
+    "one-frame",
+    "constant",
+    "non-finite",
+    "unreadable",
+    "bins",
+    "integer-scale",
+    "mel-scale",
+    "whole-numbers",
+)
+
+# What is read in the front end's unit, and means nothing of mels that are in another.
+IN_UNIT = ("floor", "dead-bins", "leading-silence", "trailing-silence", "level", "speaker-level")
 
 QUESTIONS: dict[str, Question] = {
     "all-zero": Question(
         "all-zero utterances",
-        "utterances in which every value is 0",
+        "",
         "a model that is trained on zeros learns to output zeros; zeros are what many loaders return for a file that they did not find",
         "look for these files where the loader looks for them, and make the loader stop instead of returning zeros",
     ),
     "one-frame": Question(
         "mels of one frame",
-        "mels of a single frame",
+        "",
         "no utterance is 1 frame long; loaders return that for a file that they did not find",
         "look for these files where the loader looks for them, and make their mels again",
     ),
     "constant": Question(
         "constant utterances",
-        "utterances that hold one value, or one frame, again and again (all-zero ones are counted above)",
+        "utterances of one value, or of one frame again and again",
         "there is no speech in them",
         "make these files again, and look at what wrote them",
     ),
     "non-finite": Question(
-        "NaN and infinite values",
         "utterances with NaN or infinite values",
+        "",
         "one NaN in a batch makes the loss NaN, and then every weight",
         "make these files again; a logarithm of 0 without a floor is the usual cause",
     ),
     "unreadable": Question(
         "files that cannot be used",
-        "utterances with a file that cannot be used",
+        "utterances with one",
         "a loader skips such files silently, stops, or puts zeros in their place",
         "repair them, or take them out of the index",
     ),
@@ -66,21 +79,27 @@ QUESTIONS: dict[str, Question] = {
     ),
     "integer-scale": Question(
         "audio beyond full scale",
-        "recordings far beyond full scale",
+        "",
         "samples of -32768 to 32767 where -1 to 1 is expected lift a log mel by ln 32768 = 10.4",
         "divide the samples by 32768 where they are read or written",
-    ),
-    "mel-scale": Question(
-        "mels of integer-scale audio",
-        "mels louder than audio in [-1, 1] can be, or saved as whole numbers",
-        "audio of -32768 to 32767 lifts a ln mel by 10.4, and whole numbers have lost the detail",
-        "divide the samples by 32768 before the mel is made, and save float32",
     ),
     "domain": Question(
         "unit of the mels",
         "",
         "a model or a vocoder that expects another unit turns good mels into noise",
         "find out what wrote them; name their front end with --frontend, or make them again with the model's",
+    ),
+    "mel-scale": Question(
+        "mels beyond full scale",
+        "mels with values that audio in [-1, 1] cannot give",
+        "the mels are in another unit, or were made from audio of -32768 to 32767, which lifts a ln mel by 10.4",
+        "compare the unit of the mels; divide samples by 32768 before the mel is made",
+    ),
+    "whole-numbers": Question(
+        "mels of whole numbers",
+        "",
+        "what lies between the whole numbers is lost",
+        "save mels as float32, unscaled",
     ),
     "domain-mixed": Question(
         "one unit for all mels",
@@ -102,25 +121,25 @@ QUESTIONS: dict[str, Question] = {
     ),
     "near-silent": Question(
         "nearly silent utterances",
-        "utterances that are hardly audible",
+        "",
         "the model learns silence for a text that is spoken",
         "listen to them; take them out, or go back to the recordings",
     ),
     "short": Question(
-        "too short for speech",
         "utterances too short for speech",
+        "",
         "no word fits in them: they were cut wrongly, or are what a failed read left",
         "listen to them, and cut them again",
     ),
     "padding": Question(
         "padding (identical tails)",
-        "utterances that end in one value or frame, repeated",
+        "utterances with a long one",
         "padding that is taken for speech teaches the model to be constant, and flatters every error measure",
         "cut them to their true lengths, and store the lengths beside padded batches",
     ),
     "empty-text": Question(
         "empty texts",
-        "utterances without a letter or digit in their text",
+        "",
         "speech without a text teaches the model to ignore the text",
         "transcribe them, or take them out",
     ),
@@ -150,13 +169,13 @@ QUESTIONS: dict[str, Question] = {
     ),
     "channels": Question(
         "channels",
-        "recordings with more than one channel",
+        "recordings with more than one",
         "calib averages the channels; other loaders take the first, or read them as one signal of twice the length",
         "convert them to mono",
     ),
     "clipping": Question(
-        "clipped samples",
         "clipped recordings",
+        "",
         "clipping is a buzz that the model learns as part of the voice",
         "go back to the recordings before the gain; take the worst out",
     ),
@@ -168,31 +187,31 @@ QUESTIONS: dict[str, Question] = {
     ),
     "leading-silence": Question(
         "leading silence",
-        "utterances with a long silence at the start",
+        "utterances with a long one",
         "long silences teach the attention to wander",
         "trim them to about 0.1 s",
     ),
     "trailing-silence": Question(
         "trailing silence",
-        "utterances with a long silence at the end",
+        "utterances with a long one",
         "long silences teach the model to stop late",
         "trim them to about 0.1 s",
     ),
     "text-rate": Question(
-        "speed of speech",
         "texts too long or too short for their audio",
+        "",
         "the text is not what is said: cut off, another utterance's, or a note",
         "listen to these and read along",
     ),
     "length": Question(
-        "lengths",
-        "outliers",
+        "unusual lengths",
+        "",
         "very long utterances fill the memory and lose the attention; very short ones are often cut wrongly",
         "listen to them; split the long ones at pauses",
     ),
     "level": Question(
-        "level of the utterances",
         "utterances far from their speaker's level",
+        "",
         "the model cannot know from a text how loud it was said",
         "bring the utterances of a speaker to one level",
     ),
@@ -203,8 +222,8 @@ QUESTIONS: dict[str, Question] = {
         "bring all speakers to one level, or normalise by speaker",
     ),
     "speakers": Question(
-        "utterances a speaker",
         "speakers with few utterances",
+        "",
         "a voice is not learned from so few",
         "find more of them, or leave these speakers out",
     ),

@@ -18,10 +18,19 @@ from calib.mel.census.findings import Finding, Levels, Rule, View, spread, total
 
 __all__ = ["ANSWERS", "group_medians", "quantities", "robust_z", "split"]
 
+_FULL = 2.0  # times full scale: a float file may go a little beyond 1, integers go far beyond
+
 
 def _integer_scale(view: View) -> Finding:
-    rule = Rule("peak", ">", 2.0, "(1 is full scale)")
-    return view.count("integer-scale", view["peak"], rule, Levels(fail=0), absent=view.no_audio, summary=spread(view["peak"], "of full scale", "peak "))  # fmt: skip
+    rule = Rule("peak", ">", _FULL, "times full scale")
+    return view.count(
+        "integer-scale",
+        view["peak"],
+        rule,
+        Levels(fail=0),
+        absent=view.no_audio,
+        summary=spread(view["peak"], "times full scale", "peak "),
+    )
 
 
 def _sample_rate(view: View) -> Finding:
@@ -63,15 +72,22 @@ def _clipping(view: View) -> Finding:
         Rule("samples in runs at the ceiling", ">", 0.01, "% of the utterance"),
         Levels(warn=0, fail=20),
         absent=view.no_audio,
-        summary=f"{overall:.3g} of all samples" if overall else "",
+        summary=f"{100.0 * overall:.3g} % of all samples" if overall else "",
         extra={"share_of_samples": overall},
     )
 
 
 def _dc(view: View) -> Finding:
-    offset = np.where(view.varied, np.abs(view["dc"]), math.nan)
+    offset = np.where(view.varied & (view["peak"] <= _FULL), np.abs(view["dc"]), math.nan)
     rule = Rule("mean sample", ">", 0.005, "of full scale")
-    return view.count("dc-offset", offset, rule, Levels(warn=1), absent=view.no_audio, summary=spread(offset, "of full scale", "offset "))  # fmt: skip
+    return view.count(
+        "dc-offset",
+        offset,
+        rule,
+        Levels(warn=1),
+        absent=view.no_audio,
+        summary=spread(offset, "of full scale", "offset "),
+    )
 
 
 def _silence(side: str, column: str) -> Callable[[View], Finding]:
@@ -79,7 +95,15 @@ def _silence(side: str, column: str) -> Callable[[View], Finding]:
         values = view[column]
         rule = Rule(f"{side} silence", ">", 1.0, "s")
         extra = quantities(values, "s")
-        return view.count(f"{side}-silence", values, rule, Levels(warn=1), absent=view.no_level, summary=spread(values, "s"), extra=extra)  # fmt: skip
+        return view.count(
+            f"{side}-silence",
+            values,
+            rule,
+            Levels(warn=1),
+            absent=view.no_level,
+            summary=spread(values, "s", form=".2f"),
+            extra=extra,
+        )
 
     return answer
 
@@ -87,11 +111,12 @@ def _silence(side: str, column: str) -> Callable[[View], Finding]:
 def _length(view: View) -> Finding:
     values = np.where(view.varied & (view.length > 0), view.length, math.nan)
     whole = total(view.length)
-    words = f"{spread(values, view.length_unit)}, together {f'{whole / 3600:.3f} h' if view.in_seconds else f'{whole:.0f} frames'}"
+    form = ".2f" if view.in_seconds else ".0f"
+    words = f"{spread(values, view.length_unit, form=form)}, together {f'{whole / 3600:.3f} h' if view.in_seconds else f'{whole:.0f} frames'}"
     return view.count(
         "length",
         robust_z(np.log(values), 0.35),
-        Rule("robust z of the log length", ">", 4.0),
+        Rule("robust z of the log length", ">", 5.0),
         Levels(warn=1),
         absent="nothing that varies could be read",
         summary=words,
@@ -100,16 +125,16 @@ def _length(view: View) -> Finding:
 
 
 def _level(view: View) -> Finding:
-    values = view["level"]
+    values = np.where(view["peak"] > _FULL, math.nan, view["level"])
     away = np.abs(values - group_medians(values, view.groups("speaker")))
-    unit = "dB of full scale" if view.audio.any() else "dB"
+    unit = "dBFS" if view.audio.any() else "dB"
     return view.count(
         "level",
         away,
         Rule("distance from the speaker's median", ">", 12.0, "dB"),
         Levels(warn=1),
         absent=view.no_level,
-        summary=spread(values, unit),
+        summary=spread(values, unit, form=".1f"),
         extra=quantities(values, "db"),
     )
 

@@ -28,7 +28,14 @@ def _texts(view: View) -> np.ndarray:
 def _empty_text(view: View) -> Finding:
     letters = view["letters"] if _texts(view).size else np.full(view.n, math.nan)
     rule = Rule("letters and digits", "<", 1)
-    return view.count("empty-text", letters, rule, Levels(warn=0, fail=1), absent=_NO_TEXTS, summary=spread(letters, "letters"))  # fmt: skip
+    return view.count(
+        "empty-text",
+        letters,
+        rule,
+        Levels(warn=0, fail=1),
+        absent=_NO_TEXTS,
+        summary=spread(letters, "letters", form=".0f"),
+    )
 
 
 def _speed(view: View) -> np.ndarray:
@@ -53,7 +60,15 @@ def _text_rate(view: View) -> Finding:
         z = np.where((speed > _FASTEST) | (speed < _SLOWEST), 1e6, z)
         rule = Rule(f"{rule.what} (above {_FASTEST:g} or below {_SLOWEST:g} letters a second always counts)", ">", 5.0)
     unit = f"letters a {'second' if view.in_seconds else 'frame'}"
-    return view.count("text-rate", z, rule, Levels(warn=0, fail=5), absent="", summary=spread(speed, unit), extra=quantities(speed, unit.replace(" ", "_")))  # fmt: skip
+    return view.count(
+        "text-rate",
+        z,
+        rule,
+        Levels(warn=0, fail=5),
+        absent="",
+        summary=spread(speed, unit, form=".1f" if view.in_seconds else ".3g"),
+        extra=quantities(speed, unit.replace(" ", "_")),
+    )
 
 
 def _text_match(view: View) -> Finding:
@@ -71,13 +86,21 @@ def _text_match(view: View) -> Finding:
     xx, yy, xy = math.fsum(x * x), math.fsum(y * y), math.fsum(x * y)
     sd = math.sqrt(xx / n)
     if sd < 0.3 or yy == 0:
-        return view.skip("text-match", f"the texts are too alike in length to tell (sd of the log length {sd:.2f}; this needs 0.3)")  # fmt: skip
+        return view.skip(
+            "text-match", f"the texts are too alike in length to tell (sd of the log length {sd:.2f}; this needs 0.3)"
+        )
     r = min(max(xy / math.sqrt(xx * yy), -1.0 + 1e-9), 1.0 - 1e-9)
     upper = math.tanh(math.atanh(r) + 1.96 / math.sqrt(n - 3))  # Fisher's z, 95 %
     rule = Rule("upper limit of the correlation of log text length and log duration", "<", 0.5)
-    longer = "do not take longer" if rule.holds(upper) else "take longer"
+    likely = Rule("correlation of log text length and log duration", "<", 0.6)
+    longer = "do not take longer" if rule.holds(upper) else "hardly take longer" if likely.holds(r) else "take longer"
     measured = f"longer texts {longer} to say: r {r:.2f} (95 %: up to {upper:.2f}), {n} utterances"
-    return view.whole("text-match", [("fail", rule, upper)], measured, {"r": r, "r_upper": upper, "utterances": n})
+    return view.whole(
+        "text-match",
+        [("warn", likely, r), ("fail", rule, upper)],
+        measured,
+        {"r": r, "r_upper": upper, "utterances": n},
+    )
 
 
 def _stated_duration(view: View) -> Finding:
@@ -85,7 +108,9 @@ def _stated_duration(view: View) -> Finding:
     if not np.isfinite(view["stated"]).any():
         absent = "the index states no durations"
     rule = Rule("difference from the file", ">", 0.1, "s")
-    return view.count("stated-duration", np.abs(view["stated"] - view["seconds"]), rule, Levels(warn=0, fail=5), absent=absent)  # fmt: skip
+    return view.count(
+        "stated-duration", np.abs(view["stated"] - view["seconds"]), rule, Levels(warn=0, fail=5), absent=absent
+    )
 
 
 def _duplicate_text(view: View) -> Finding:
@@ -116,7 +141,7 @@ def _speakers(view: View) -> Finding:
     unnamed = int((codes < 0).sum())
     few = sorted((int(size), name) for size, name in zip(sizes, names, strict=True) if size < _SPEAKER)
     counted, alone = Rule("utterances", "<", _SPEAKER), Rule("utterances that name no speaker", ">", 0)
-    measured = f"speakers with few utterances: {of(len(few), len(names))}; {spread(sizes, 'utterances')}"
+    measured = f"{of(len(few), len(names)) if few else 'none'}; {spread(sizes, 'utterances', form='.0f')}"
     return Finding(
         "speakers",
         "warn" if few or alone.holds(unnamed) else "pass",
@@ -135,12 +160,16 @@ def _speaker_level(view: View) -> Finding:
     if len(names) < 2:
         return view.skip("speaker-level", "there is one speaker only" if names else "the source names no speakers")
     middle = group_medians(level, codes)
-    found = {names[code]: float(db) for code, db in zip(codes.tolist(), middle, strict=True) if code >= 0 and math.isfinite(db)}  # fmt: skip
+    found = {
+        names[code]: float(db)
+        for code, db in zip(codes.tolist(), middle, strict=True)
+        if code >= 0 and math.isfinite(db)
+    }
     if len(found) < 2:
         return view.skip("speaker-level", view.no_level)
     low, high = (f(found, key=lambda name: (found[name], name)) for f in (min, max))
     apart = found[high] - found[low]
-    unit = "dB of full scale" if view.audio.any() else "dB"
+    unit = "dBFS" if view.audio.any() else "dB"
     return view.whole(
         "speaker-level",
         [("warn", Rule("loudest minus softest speaker", ">", 10.0, "dB"), apart)],

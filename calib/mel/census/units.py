@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from calib.mel.census.findings import Finding, Levels, Rule, View
+from calib.mel.census.findings import Finding, Levels, Rule, View, spread
 from calib.mel.frontend import FrontEnd
 
 __all__ = ["ANSWERS", "loudest"]
 
 _SPAN_DB, _MEAN_DB = 50.0, 40.0
 _AT_FLOOR = 0.01  # share of values above which the floor, not the unit, may be why the span is small
-_SCALE, _SHIFT = 1.8, 3.0  # a factor on the sd; a distance of the means in sd
+_LOG = "a log mel"
+_SCALE, _SHIFT = 1.8, 2.5  # a factor on the sd; a distance of the means in sd
 
 
 def loudest(frontend: FrontEnd) -> float | None:
@@ -66,15 +67,30 @@ def _bins(view: View) -> Finding:
 def _mel_scale(view: View) -> Finding:
     if not view.stored.any():
         return view.skip("mel-scale", "no stored mels")
-    bound = None if view.frontend is None else loudest(view.frontend)
-    if view.frontend is not None and bound is not None:
-        values = np.where(view.stored, view["high"], math.nan)
-        rule = Rule("largest value", ">", bound, f"{view.unit}, the loudest that audio in [-1, 1] can give")
-    else:
-        largest = np.maximum(np.abs(view["low"]), np.abs(view["high"]))
-        values = np.where(view["integral"] > 0, largest, np.where(np.isfinite(largest), 0.0, math.nan))
-        rule = Rule("whole numbers only, the largest", ">", 20)
-    return view.count("mel-scale", values, rule, Levels(fail=0), absent="no mel could be read")
+    if view.frontend is None:
+        return view.skip("mel-scale", "the unit of the mels is unknown: give --frontend")
+    bound = loudest(view.frontend)
+    if bound is None:
+        return view.skip("mel-scale", "the front end normalises, so that its values have no loudest")
+    values = np.where(view.stored & ~(view["spread"] <= 0), view["high"], math.nan)
+    rule = Rule("largest value", ">", bound, f"{view.unit}, the loudest that audio in [-1, 1] can give")
+    return view.count(
+        "mel-scale",
+        values,
+        rule,
+        Levels(fail=0),
+        absent="no mel could be read",
+        summary=spread(values, f"({view.unit})", "largest value "),
+    )
+
+
+def _whole_numbers(view: View) -> Finding:
+    if not view.stored.any():
+        return view.skip("whole-numbers", "no stored mels")
+    # All-zero and other constant mels are whole too, and counted elsewhere.
+    values = np.where(view.varied, view["integral"], math.nan)
+    rule = Rule("whole numbers only (1: yes)", ">", 0)
+    return view.count("whole-numbers", values, rule, Levels(fail=0), absent="no mel that varies could be read")
 
 
 def _domain(view: View) -> Finding:
@@ -85,23 +101,25 @@ def _domain(view: View) -> Finding:
         return view.skip("domain", "no mel that varies could be read")
     low, high, mean, sd = main["min"], main["max"], main["mel_mean"], main["mel_std"]
     fe = view.frontend
-    rules = _expected(fe, main) if fe is not None else _plain_log(low, high)
+    rules = _expected(fe, main) if fe is not None else _plain_log(low, high, mean)
     measured = f"values from {low:.4g} to {high:.4g}, mean {mean:.4g}, sd {sd:.4g}"
-    faulty = any(rule.holds(value) for _, rule, value in rules)
-    if faulty or fe is None:
-        measured += f"; this looks like {_looks(low, high, mean, sd)}"
-    if faulty and fe is not None:
-        measured += f", not like {fe.unit}"
+    looks = _looks(low, high, mean, sd)
+    if fe is None:
+        measured += f"; this looks like {looks}"
+    elif any(rule.holds(value) for _, rule, value in rules):
+        other = "a log mel of another base, gain or offset" if looks == _LOG and fe.log != "none" else looks
+        measured += f"; this looks like {other}, not like {fe.unit}"
     keys = ("mel_mean", "mel_std", "min", "max", "quantiles")
     return view.whole("domain", rules, measured, {key: main[key] for key in keys})
 
 
-def _plain_log(low: float, high: float) -> list[tuple[str, Rule, float]]:
-    """What a log mel of speech keeps to, in ln or log10, whatever made it."""
+def _plain_log(low: float, high: float, mean: float) -> list[tuple[str, Rule, float]]:
+    """What a log mel of speech keeps to, in ln or log10, of magnitude or power, whatever made it."""
     return [
         ("warn", Rule("smallest value", ">=", -4.5), low),
         ("warn", Rule("smallest value", "<", -24.0), low),
-        ("warn", Rule("largest value", ">", 6.0), high),
+        ("warn", Rule("largest value", ">", 10.0), high),
+        ("warn", Rule("mean", ">", 2.0), mean),
     ]
 
 
@@ -138,25 +156,27 @@ def _db(fe: FrontEnd, value: float) -> float:
 
 def _looks(low: float, high: float, mean: float, sd: float) -> str:
     """A guess, in words."""
+    if low >= 0 and sd > mean:  # a logarithm is what takes the long tail away
+        return "a linear mel (no logarithm)"
     if low >= -1e-3 and high <= 1.001:
         return "a mel scaled to [0, 1]"
-    if low >= 0:
-        return "a linear mel (no logarithm)"
     if low >= -1.001 and high <= 1.001:
         return "a mel scaled to [-1, 1]"
     if abs(mean) < 0.3 and 0.7 < sd < 1.4:
         return "a mel normalised to mean 0 and sd 1"
     if low < -24:
         return "a mel in dB"
-    if high > 6:
+    if high > 10 or mean > 2:
         return "a log mel of audio at integer scale (-32768 to 32767), or one above a very small reference"
     if low >= -4.5:
-        return "a normalised mel, for example on [-4, 4]"
-    return "a log mel"
+        return "a log10 mel, or a normalised one (on [-4, 4], say)"
+    return _LOG
 
 
 def _domain_mixed(view: View) -> Finding:
     asked = view.stored & view.varied & np.isfinite(view["sd"])
+    if not view.stored.any():
+        return view.skip("domain-mixed", "no stored mels")
     if asked.sum() < 3:
         return view.skip("domain-mixed", f"a comparison needs 3 stored mels that vary; there are {int(asked.sum())}")
     sd, mean = view["sd"], view["mean"]
@@ -182,7 +202,10 @@ def _floor(view: View) -> Finding:
     where = f"the smallest value ({main['min']:.3f}; the floor itself is unknown)"
     if main["floor"] is not None:
         where = f"the floor ({main['floor']:.3f} {view.unit})"
-    rules = [(status, Rule("share at the floor", ">", limit, "%"), percent) for status, limit in (("warn", 10.0), ("fail", 60.0))]  # fmt: skip
+    rules = [
+        (status, Rule("share at the floor", ">", limit, "%"), percent)
+        for status, limit in (("warn", 10.0), ("fail", 60.0))
+    ]
     values = {"floor": main["floor"], "floor_share": main["floor_share"]}
     return view.whole("floor", rules, f"{percent:.3g} % of all mel values are at {where}", values)
 
@@ -208,6 +231,7 @@ ANSWERS: dict[str, Callable[[View], Finding]] = {
     "bins": _bins,
     "mel-scale": _mel_scale,
     "domain": _domain,
+    "whole-numbers": _whole_numbers,
     "domain-mixed": _domain_mixed,
     "floor": _floor,
     "dead-bins": _dead_bins,
