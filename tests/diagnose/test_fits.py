@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from speechlike import mel_field, prediction
 
 from calib.diagnose import fits
-from calib.diagnose.binfits import bin_offsets, per_bin
+from calib.diagnose.binfits import _variance, bin_offsets, per_bin
 from calib.diagnose.fastmoments import fast_unit_moments
 from calib.diagnose.fits import Folds, GroupedSums, Maps
 from calib.diagnose.moments import Moments, unit_moments
@@ -299,6 +299,14 @@ def test_with_fewer_units_than_have_a_variance_the_global_fit_remains(*, sample_
     assert np.abs(maps.intercept[3] - base.intercept[3]).max() > 0.1  # three units have one
 
 
+def test_the_sampling_variance_of_a_bin_is_that_between_units_moderated_by_the_average() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((6, 3)) * [1.0, 2.0, 5.0]
+    scores -= scores.mean(axis=0)
+    raw = scores.var(axis=0, ddof=1) * 6 / 100.0**2
+    np.testing.assert_allclose(_variance(scores, np.full(3, 100.0)), (5 * raw + 4 * raw.mean()) / 9)
+
+
 def test_trust_grows_with_the_number_of_utterances() -> None:
     counts = [4, 16, 64]
     parameters = []
@@ -375,8 +383,8 @@ def test_fast_moments_equal_float64_to_a_millionth(frames: int, bins: int, level
     np.testing.assert_allclose(fast.pp, exact.pp, rtol=1e-6)
     np.testing.assert_allclose(fast.yy, exact.yy, rtol=1e-6)
     np.testing.assert_allclose(fast.py, exact.py, atol=1e-6 * np.sqrt(exact.pp * exact.yy).max())
-    sd = np.sqrt(exact.yy / frames)
-    assert (np.abs(fast.mean_y - exact.mean_y) <= 1e-6 * sd + 1e-12 * abs(level)).all()
+    for mine, wanted, square in ((fast.mean_p, exact.mean_p, exact.pp), (fast.mean_y, exact.mean_y, exact.yy)):
+        assert (np.abs(mine - wanted) <= 1e-6 * np.sqrt(square / frames) + 1e-12 * abs(level)).all()
 
 
 def test_fast_moments_survive_an_outlying_middle_frame_and_constant_bins() -> None:

@@ -164,6 +164,7 @@ def test_a_fault_is_answered_by_the_simplest_fit_that_repairs_it(
     assert s.chosen in expected
     assert s.beyond != "monotone"
     assert s.fits[s.chosen].writable
+    assert "known:gain" not in s.fits, "slope 1 and intercept 0 are the identity"
     if fault == "wrong statistics":
         assert s.chosen == ("moments" if sample_like else "ols")
 
@@ -243,7 +244,7 @@ def test_the_errors_are_those_of_the_fits_of_the_other_folds(fault: str) -> None
 
 def test_standard_errors_are_of_paired_differences_over_units() -> None:
     pairs = pairs_of("wrong statistics", 0.8, 10, 13)
-    moments, fold_of, _, _ = gathered(pairs)
+    moments, fold_of, _, cross = gathered(pairs)
     s = select(moments, fold_of)
     fit, best = s.fits["identity"], s.fits[s.best]
     size = np.array([y.size for _, y in pairs], dtype=float)
@@ -257,6 +258,24 @@ def test_standard_errors_are_of_paired_differences_over_units() -> None:
     assert np.ptp(size) == 0
     assert fit.loss_se == pytest.approx((difference / size).std(ddof=1) / np.sqrt(10), rel=1e-6)
     assert best.loss_se == 0.0
+    # The matrix is known by fold only, so its errors are between folds.
+    full = select(moments, fold_of, cross=cross)
+    matrix = full.fits["matrix"]
+    other = full.fits["ols"] if full.best == "matrix" else full.fits[full.best]
+    assert matrix.matrix is not None
+    own = [sum(squared_errors(other, pairs, fold_of, f)) for f in range(5)]
+    by_fold = (matrix.matrix.errors - np.array(own)) / (2 * size[0])
+    error = by_fold.std(ddof=1) / np.sqrt(5)
+    assert (full.fits["ols"].loss_se if full.best == "matrix" else matrix.loss_se) == pytest.approx(error, rel=1e-6)
+
+
+def squared_errors(fit: Fit, pairs: list[Pair], fold_of: np.ndarray, fold: int) -> list[float]:
+    """Squared errors of a fit on the utterances of a fold, unseen."""
+    return [
+        float(((fit(p.astype(float), fold) - y) ** 2).sum())
+        for (p, y), f in zip(pairs, fold_of, strict=True)
+        if f == fold
+    ]
 
 
 def test_speakers_are_units_where_they_are_given() -> None:
@@ -415,6 +434,18 @@ def test_every_known_map_is_recognised_with_its_intercept(known, *, sample_like:
     found = accepted_ids(moved, sample_like=sample_like)
     assert known.id in found
     assert len(found) <= 4  # some domains lie within a few percent of each other
+
+
+@pytest.mark.parametrize("sample_like", [False, True])
+def test_the_distance_of_a_constant_is_from_the_estimate_that_suits_the_model(*, sample_like: bool) -> None:
+    moments, fold_of, _, _ = gathered(pairs_of("log10", 0.8, 12, 26, sample_like=sample_like))
+    folds = Folds(GroupedSums.of(moments), fold_of)
+    suited = closed.moment_matching(folds) if sample_like else closed.least_squares(folds)
+    found = next(a for a in accepted_maps(folds, known_maps(), sample_like=sample_like) if a.known.id == "from-log10")
+    assert found.slope_distance == pytest.approx(abs(LN10 / suited.slope[-1, 0] - 1))
+    assert found.intercept_distance is not None
+    off = folds.stats.m_y[-1, 0] - LN10 * folds.stats.m_p[-1, 0]
+    assert found.intercept_distance == pytest.approx(abs(off) / np.sqrt(folds.stats.pooled_y[-1, 0]))
 
 
 def test_another_statistics_file_is_not_taken_for_a_known_one() -> None:

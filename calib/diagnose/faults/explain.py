@@ -21,7 +21,7 @@ from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.library import FAULTS
-from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.sample import Sample, whitened
 from calib.diagnose.faults.score import Cost, Stats, Terms, fit_cost, independent
 from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays, undo_time
 from calib.diagnose.faults.texture import Texture, measure
@@ -32,6 +32,14 @@ __all__ = ["Candidate", "Explanation", "explain"]
 
 _AUDIO_FRAMES = 3000  # with audio: as many frames as can be recomputed thirty times in a second or two
 _KEPT = 8
+
+
+# What two hypotheses together are called.
+_TOGETHER: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("raised-floor", "log-power"): ("power-floor",),
+    ("raised-floor", "range-normalised"): ("range-normalised",),  # fixed ranges are cut at their ends
+    ("clipped", "range-normalised"): ("range-normalised",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class Candidate:
     @property
     def faults(self) -> tuple[str, ...]:
         """All faults that it names."""
-        return (*self.form.faults, *self.hypothesis.faults)
+        both = (*self.form.faults, *self.hypothesis.faults)
+        return _TOGETHER.get(both, both)
 
     @property
     def total(self) -> float:
@@ -72,6 +81,7 @@ class Explanation:
         ranked: best candidates of units and frequency, best first, one a set of faults.
         posterior: share of the belief in each set of faults.
         texture: detail, after the best candidate is undone.
+        unpaired: how many utterances have nothing to do with their target while others have, and the evidence.
         audio: whether the audio was used; None: there was none.
         skipped: tests that could not be made, and why.
     """
@@ -82,6 +92,7 @@ class Explanation:
     ranked: list[Candidate] = field(default_factory=list)
     posterior: dict[tuple[str, ...], float] = field(default_factory=dict)
     texture: Texture | None = None
+    unpaired: tuple[int, str] | None = None
     audio: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -140,10 +151,11 @@ class _Explainer:
         self.time = undo_time(self.arrays.sample, self.library, self.autoregressive)
         out.steps = [step for step in (self.arrays, self.time) if step.faults]
         out.relation = relation(self.time.sample)
-        if not out.relation.exists:
+        if not out.relation.exists and not self._heard():
             out.findings = self._unrelated(sample)
             return out
         self.sample = self.time.sample
+        self._set_unpaired_aside()
         self.dead = _dead_bins(self.sample)
         forms = self._forms()
         candidates = self._candidates(forms)
@@ -151,6 +163,43 @@ class _Explainer:
         self._texture(best)
         out.findings = self._findings(best)
         return out
+
+    def _heard(self) -> bool:
+        """Whether the audio, read at another sample rate, makes the relation that the target does not show."""
+        if self.recomputed is None or "sample-rate" not in self.library:
+            return False
+        best = 0.0
+        for key in self.recomputed.keys:
+            if "sample-rate" in self.recomputed.faults(key):
+                pairs = []
+                for row, index in enumerate(self.indices[:8]):
+                    y = self.recomputed.mel(index, key)
+                    if y is not None:
+                        p = self.arrays.undo(*self.frames[row])[0]
+                        n = min(len(p), len(y))
+                        pairs.append((p[:n], y[:n]))
+                if pairs:
+                    best = max(best, abs(relation(Sample(pairs)).r))
+        assert self.out.relation is not None
+        return best > 2.0 * self.out.relation.limit
+
+    def _set_unpaired_aside(self) -> None:
+        """Utterances that have nothing to do with their target, among others that have."""
+        sample = self.sample
+        if len(sample) < 5 or "wrong-pairs" not in self.library:
+            return
+        sums = sample.by_utterance(sample.rows(whitened(sample.pc), whitened(sample.yc)))
+        r = np.abs(sums[:, 0]) / np.sqrt(np.maximum(sums[:, 1] * sums[:, 2], 1e-12))
+        strong = float(np.quantile(r, 0.85))
+        low = r < FROZEN.unpaired_r * strong
+        if strong > 0.3 and low.mean() >= FROZEN.unpaired_share and low.sum() >= 2:
+            text = f"r within utterance and bin is {np.median(r[~low]):.2f} in {int((~low).sum())} utterances and {np.median(r[low]):.2f} in {int(low.sum())}"
+            self.out.unpaired = (int(low.sum()), text)
+            kept = [pair for pair, bad in zip(sample.pairs(), low, strict=True) if not bad]
+            if len(kept) >= 2:
+                self.sample = Sample(kept)
+                self.indices = [index for index, bad in zip(self.indices, low, strict=False) if not bad]
+                self.frames = [frame for frame, bad in zip(self.frames, low, strict=False) if not bad]
 
     # --- nothing to do with each other ---------------------------------------------------------------------------
 
@@ -246,7 +295,7 @@ class _Explainer:
             if form.read and not blur:
                 blur = fit_cost(stats, sample.correlation(sample.pc, sample.yc).value) - fit_cost(stats, sample.correlation(sample.pc, sample.centre(blurred(y))).value)  # fmt: skip
             kept = [hypothesis for hypothesis in hypotheses if set(hypothesis.faults) <= self.library]
-            maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern)) for h in kept]  # fmt: skip
+            maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern), slack_scale=math.hypot(h.terms.slack_scale, form.slack_scale)) for h in kept]  # fmt: skip
             for hypothesis, terms, cost in zip(kept, maps, stats.costs(maps, [h.prior for h in kept]), strict=True):
                 extra = form.prior + (blur if form.read else 0.0)
                 if form.edge is not None and cost.total < 1e5:
@@ -306,8 +355,13 @@ def _edge_cost(sample: Sample, form: Form, terms: Terms) -> float:
     beyond = float((side * (p - edge) > slack).mean())
     expected = float((side * (healthy - edge) > slack).mean())
     if expected < 0.004:
-        return 4.0  # nothing to see there either way
-    return FROZEN.edge_weight * (beyond / expected - FROZEN.edge_share)
+        return 6.0  # nothing to see there either way
+    # A cut heaps values up at the edge; a tail falls off towards it.
+    width = 0.15 * float(y.std())
+    inside = side * (edge - p)
+    at, before = float((np.abs(inside) <= width / 2).mean()), float((np.abs(inside - 1.5 * width) <= width / 2).mean())
+    heap = at / max(before, 1e-6)
+    return FROZEN.edge_weight * max(beyond / expected - FROZEN.edge_share, 0.0) + 8.0 * max(FROZEN.edge_pile - heap, 0.0)
 
 
 def _dead_bins(sample: Sample) -> np.ndarray:

@@ -28,6 +28,7 @@ class Frozen:
         free_pattern: nats that a free offset for each bin costs.
         free_utterance: nats that a free offset for each utterance costs.
         slack_stats: how far a held-out set's statistics lie from the training set's.
+        slack_stats_scale: the same of ln sd.
         slack_power: how far the map between power and magnitude lies from a straight line.
         slack_warp: how far a bank read off by interpolation lies from the real one.
         slack_emphasis: how far pre-emphasis at a bin's centre lies from that of the whole bin.
@@ -47,19 +48,25 @@ class Frozen:
     free_pattern: float = 16.0
     free_utterance: float = 0.7
     slack_stats: float = 0.1
+    slack_stats_scale: float = 0.05
     slack_power: float = 0.2
     slack_range: float = 0.3
     slack_warp: float = 0.12
     slack_emphasis: float = 0.05
     temper: float = 1.0
     edge_weight: float = 30.0
-    edge_share: float = 0.3
+    edge_share: float = 0.15
+    edge_pile: float = 1.0
+    least_r: float = 0.15
+    smooth_time: float = 0.3
+    smooth_frequency: float = 0.5
+    unpaired_share: float = 0.15
+    unpaired_r: float = 0.35
     collapsed_ratio: float = 0.2
     dead_spread: float = 0.15
     copied: float = 0.9
     innovation: float = 0.35
-    smooth_gain: float = 0.2
-    smooth_coherence: float = 0.03
+    smooth_coherence: float = 0.05
     rough: float = 2.5
     unknown_pattern: float = 30.0
     unknown_evenness: float = 30.0

@@ -32,6 +32,8 @@ def findings(out: Explanation, best: Candidate, library: frozenset[str], autoreg
     if dead.size and "dead-bins" in library:
         text = f"{dead.size} bins hardly move: {', '.join(map(str, dead[:12]))}{' ...' if dead.size > 12 else ''}"
         found.append(Finding("dead-bins", ("dead-bins",), confidence("dead-bins", 10.0, misfit), "", (text,)))
+    if out.unpaired is not None:
+        found.append(Finding("wrong-pairs", _names("wrong-pairs", out.audio, library), confidence("wrong-pairs", 10.0, misfit), f"{out.unpaired[0]} utterances", (out.unpaired[1],)))  # fmt: skip
     margin = _margin(out, best)
     for fault in best.faults:
         found.append(Finding(fault, _names(fault, out.audio, library), confidence(fault, margin, misfit), best.label, tuple(_evidence(best, out))))  # fmt: skip
@@ -82,14 +84,14 @@ def _texture_findings(t: Texture | None, library: frozenset[str], autoregressive
     if autoregressive is not False and "copying" in library and t.copied > FROZEN.copied and t.copied > t.own and t.innovation < FROZEN.innovation:  # fmt: skip
         text = f"r {t.copied:.3f} with the previous true frame, {t.own:.3f} with its own; innovation r {t.innovation:.2f}"
         found.append(Finding("copying", _names("copying", False, library), confidence("copying", 10.0, misfit), "", (text,)))
-    for fault, bands, what in (
-        ("oversmoothed-time", t.time, "modulation frequencies"),
-        ("oversmoothed-frequency", t.frequency, "quefrencies"),
+    for fault, bands, what, limit in (
+        ("oversmoothed-time", t.time, "modulation frequencies", FROZEN.smooth_time),
+        ("oversmoothed-frequency", t.frequency, "quefrencies", FROZEN.smooth_frequency),
     ):
         excess, band = _smoothed(bands)
-        if fault in library and band is not None and excess > FROZEN.smooth_gain:
+        if fault in library and band is not None and excess > limit:
             text = f"at high {what} the prediction would have to be {math.exp(excess):.2f} times as strong to fit (coherence {band.coherence:.2f}): a filter after the model"
-            found.append(Finding(fault, (fault,), confidence(fault, 20 * (excess - FROZEN.smooth_gain), misfit), "", (text,)))  # fmt: skip
+            found.append(Finding(fault, (fault,), confidence(fault, 20 * (excess - limit), misfit), "", (text,)))
     return found
 
 
@@ -98,19 +100,14 @@ def _smoothed(bands: tuple[BandGain, ...]) -> tuple[float, BandGain | None]:
     if len(bands) < 2:
         return 0.0, None
     best, where = 0.0, None
-    base = max(0.0, _log_gain(bands[0]))
+    base = max(0.0, math.log(max(bands[0].gain, 1e-3)))
     for band in bands[1:]:
-        if band.coherence < FROZEN.smooth_coherence:
+        if band.coherence < FROZEN.smooth_coherence or band.gain <= 0:
             continue
-        sure = _log_gain(band) - base - 2.0 * band.error / max(abs(band.gain), 1e-6)
+        sure = math.log(band.gain) - base - 2.0 * band.error / band.gain
         if sure > best:
             best, where = sure, band
     return best, where
-
-
-def _log_gain(band: BandGain) -> float:
-    """ln of the magnitude of the gain, whatever its phase."""
-    return 0.5 * math.log(max(band.coherence, 1e-9) / max(band.power, 1e-9))
 
 
 def leftover(out: Explanation, best: Candidate, autoregressive: bool | None) -> list[str]:

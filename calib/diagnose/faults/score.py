@@ -75,6 +75,7 @@ class Terms:
     utterance_free: bool = False  # the offset of each utterance was fitted
     slack: float = 0.0  # sd of the target by which the hypothesis itself is only approximate, in level
     slack_pattern: float = 0.0  # the same, by bin
+    slack_scale: float = 0.0  # the same, in ln of the spread
 
 
 def independent(n_frames: int) -> float:
@@ -153,7 +154,7 @@ class Stats:
         level_error = ((groups.mean(2) - common[:, None]) ** 2) @ self.group_weight * inflate
         pattern = groups - groups.mean(2, keepdims=True) - (b - common[:, None])[:, None]
         pattern_error = ((pattern**2).mean(2)) @ self.group_weight * inflate
-        slack, slack_pattern = (np.array([getattr(t, name) for t in maps]) for name in ("slack", "slack_pattern"))
+        slack, slack_pattern, slack_scale = (np.array([getattr(t, name) for t in maps]) for name in ("slack", "slack_pattern", "slack_scale"))  # fmt: skip
         pattern_free, utterance_free = (np.array([getattr(t, name) for t in maps]) for name in ("pattern_free", "utterance_free"))
         level_free = np.array([t.level_free for t in maps]) | pattern_free
         level = np.where(level_free, 0.0, common**2 / (tau_level**2 + slack**2 + level_error))
@@ -163,6 +164,9 @@ class Stats:
         shrunk = np.log(np.maximum(r, 1e-4))
         low = 0.0 if self.kind == "sample" else shrunk
         high = shrunk if self.kind == "mean" else 0.0
+        # r itself is uncertain in little data, and with it the spread that it asks for.
+        unsure = (1.0 - r * r) / np.sqrt(self.effective) / np.maximum(r, 0.05)
+        tolerance = np.sqrt(tau_scale**2 + slack_scale**2 + unsure**2)
         outside = np.maximum(np.maximum(low - overall, overall - high), 0.0)
         evenness = _SPREAD_BINS * ratio.var(1) / tau_evenness**2
         utterances = self._utterance_misfit(a, c, utterance_free, tau_utterance, tau_spread)
@@ -172,7 +176,7 @@ class Stats:
             if r[k] <= 0.0:
                 costs.append(Cost(prior=1e6))
                 continue
-            parts = (0.5 * level[k], 0.5 * spread[k], 0.5 * (outside[k] / tau_scale[k]) ** 2, 0.5 * evenness[k], 0.5 * utterances[k], fit[k], priors[k] + terms.free)  # fmt: skip
+            parts = (0.5 * level[k], 0.5 * spread[k], 0.5 * (outside[k] / tolerance[k]) ** 2, 0.5 * evenness[k], 0.5 * utterances[k], fit[k], priors[k] + terms.free)  # fmt: skip
             costs.append(Cost(*(float(x) for x in parts)))
         return costs
 

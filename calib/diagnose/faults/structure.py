@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Correlation, Sample, whitened
 
 Undo = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -19,6 +20,7 @@ __all__ = ["Relation", "Step", "relation", "undo_arrays", "undo_time"]
 
 _LAGS = range(-8, 9)
 _LIFT = 0.04  # of r, least
+_ARRAYS_LIFT, _ARRAYS_R = 0.12, 0.22
 _SURE = 3.5  # jackknife standard errors
 _FRACTION = 0.28  # of a frame: nearer to 0 is no shift
 _STRETCHES = np.round(np.concatenate([np.arange(-0.12, 0.121, 0.01), [1 / 1.0884 - 1, 0.0884]]), 4)
@@ -89,7 +91,8 @@ def relation(sample: Sample) -> Relation:
             rolled = np.concatenate([np.roll(part, int(share * len(part)), axis=0) for part in sample.cut(x)])
             null.append(sample.correlation(rolled, y).value)
     size = np.abs(np.array(null))
-    return Relation(sample.correlation(x, y).value, float(max(0.05, size.mean() + 2.5 * size.std())))
+    least = FROZEN.least_r if len(sample) >= 4 else 0.05
+    return Relation(sample.correlation(x, y).value, float(max(least, size.mean() + 3.0 * size.std())))
 
 
 def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
@@ -108,7 +111,7 @@ def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
         turned = sample.replaced(back)
         found = turned.correlation(whitened(turned.pc), whitened(turned.yc))
         lift, sure = abs(found.value) - abs(own.value), found.beats(own)
-        if lift > max(2 * _LIFT, best.lift) and sure > _SURE:
+        if lift > max(_ARRAYS_LIFT, best.lift) and abs(found.value) > _ARRAYS_R and sure > _SURE:
             text = f"r {own.value:.3f} as it is, {found.value:.3f} read as {label}"
             best = Step(turned, (fault,), label, sure, lift, [text], back)
     return best

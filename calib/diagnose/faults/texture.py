@@ -16,8 +16,8 @@ from calib.diagnose.faults.sample import Sample
 
 __all__ = ["BandGain", "Texture", "measure"]
 
-_SEGMENT = 32  # frames
-_TIME_BANDS = ((0.03, 0.13), (0.16, 0.28), (0.28, 0.5))  # cycles a frame
+_SEGMENT = 64  # frames
+_TIME_BANDS = ((0.02, 0.05), (0.05, 0.08), (0.08, 0.11), (0.11, 0.145), (0.145, 0.2), (0.2, 0.3), (0.3, 0.5))  # cycles a frame
 _TINY = 1e-12
 
 

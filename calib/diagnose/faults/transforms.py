@@ -34,6 +34,7 @@ class Form:
         prior: nats that it costs.
         slack: sd of the target by which the form is only approximate, in level.
         slack_pattern: the same, by bin.
+        slack_scale: the same, in ln of the spread.
         units: whether maps of units may be tried on top.
         read: whether the bins were read off between bins: it is compared with the target `blurred` alike.
         replaces_time: whether it explains a drift in time as well.
@@ -48,6 +49,7 @@ class Form:
     prior: float = 0.0
     slack: float = 0.0
     slack_pattern: float = 0.0
+    slack_scale: float = 0.0
     units: bool = True
     read: bool = False
     replaces_time: bool = False
@@ -120,15 +122,33 @@ def value_forms(sample: Sample, geometry: BankGeometry | None) -> Iterator[Form]
         slope, shift = (2.007, 3.38) if geometry is None or geometry.area_normalised else (2.07, -0.84)
         power = np.maximum(slope * y + shift * per_ln, np.log(eps) * per_ln)
         yield Form(("power-floor",), f"power clamped at {eps:g}", y=power.astype(np.float32), prior=f.rare, slack=f.slack_power, units=False)  # fmt: skip
-    positive = float((p > 0).mean())
-    if positive > 0.5 and (geometry is None or geometry.logarithmic):
-        eps = geometry.eps if geometry is not None else 1e-5
-        yield Form(("log-missing",), "the logarithm left out", p=(np.log(np.maximum(p, eps)) * per_ln).astype(np.float32), prior=f.rare, units=False)  # fmt: skip
-    if float((y >= 0).mean()) > 0.99 and float((p < 0).mean()) > 0.2:
-        yield Form(("log-missing",), "the target without logarithm", p=np.exp(np.clip(p, -30, 30)).astype(np.float32), prior=f.rare, units=False)  # fmt: skip
+    yield from _logarithms(p, y, geometry, per_ln)
     if len(sample) >= 2:
-        low, high = (np.array([op(part) for part in sample.cut(y)]) for op in (np.min, np.max))
-        size = np.maximum(high - low, 1e-6)
-        for label, scaled in (("[0, 1]", p), ("[-1, 1]", (p + 1) / 2)):
-            back = scaled * size[sample.owner, None] + low[sample.owner, None]
-            yield Form(("minmax-per-utterance",), f"{label} by each utterance's minimum and maximum", p=back.astype(np.float32), prior=f.rare, slack=0.05, units=False)  # fmt: skip
+        yield from _own_ranges(sample)
+
+
+def _logarithms(p: np.ndarray, y: np.ndarray, geometry: BankGeometry | None, per_ln: float) -> Iterator[Form]:
+    """A logarithm left out on one side; magnitude or power."""
+    eps = geometry.eps if geometry is not None else 1e-5
+    for power, guard in ((1, eps), (2, eps**2)):
+        what = "magnitude" if power == 1 else "power"
+        if float((p >= 0).mean()) > 0.97:
+            back = np.log(np.maximum(p, guard)) * (per_ln / power)
+            yield Form(("log-missing",), f"{what} without the logarithm", p=back.astype(np.float32), prior=FROZEN.rare, units=False)
+        if float((y >= 0).mean()) > 0.97:
+            back = np.log(np.maximum(y, guard)) * (per_ln / power)
+            yield Form(("log-missing",), f"the target is {what} without the logarithm", y=back.astype(np.float32), prior=FROZEN.rare, units=False)  # fmt: skip
+
+
+def _own_ranges(sample: Sample) -> Iterator[Form]:
+    """Each utterance by its own minimum and maximum: of the target, or exactly those of the prediction."""
+    p, y = sample.p, sample.y
+    low, high = (np.array([op(part) for part in sample.cut(y)]) for op in (np.min, np.max))
+    bottom, top = (np.array([op(part) for part in sample.cut(p)]) for op in (np.min, np.max))
+    size = np.maximum(high - low, 1e-6)[sample.owner, None]
+    for a, b in ((0.0, 1.0), (-1.0, 1.0), (-4.0, 4.0), (0.0, 4.0)):
+        back = (p - a) / (b - a) * size + low[sample.owner, None]
+        exact = float(np.abs(bottom - a).max() + np.abs(top - b).max()) < 1e-3 * (b - a)
+        # That every utterance reaches both ends exactly cannot be chance.
+        prior = FROZEN.rare - (20.0 if exact else 0.0)
+        yield Form(("minmax-per-utterance",), f"[{a:g}, {b:g}] by each utterance's minimum and maximum", p=back.astype(np.float32), prior=prior, slack=0.3 if exact else 0.05, slack_scale=0.2 if exact else 0.0, units=False)  # fmt: skip

@@ -67,24 +67,30 @@ def affine_hypotheses(
     out = [Hypothesis((), "as it is", Terms(1.0, 0.0))]
     rare = f.rare
 
-    def add(fault: str, label: str, slope: float, intercept: float, slack: float = 0.0, prior: float = 0.0) -> None:
-        out.append(Hypothesis((fault,), label, Terms(slope, intercept, slack=slack), rare + prior))
+    def add(fault: str, label: str, slope: float, intercept: float, slack: float = 0.0, prior: float = 0.0, stretch: float = 0.0) -> None:  # fmt: skip
+        out.append(Hypothesis((fault,), label, Terms(slope, intercept, slack=slack, slack_scale=stretch), rare + prior))
 
+    near, drift = f.slack_stats, f.slack_stats_scale
     for name, mean, sd in references:
-        add("normalised", f"normalised with {name}", sd, mean, f.slack_stats)
-        add("denormalised-twice", f"denormalised twice with {name}", 1 / sd, -mean / sd, f.slack_stats)
-        add("normalised-twice", f"normalised twice with {name}", sd * sd, mean * sd + mean, f.slack_stats * 2)
+        add("normalised", f"normalised with {name}", sd, mean, near, stretch=drift)
+        add("denormalised-twice", f"denormalised once too often with {name}", 1 / sd, -mean / sd, near, stretch=drift)
+        add("denormalised-twice", f"denormalised two times too often with {name}", 1 / sd**2, -(mean + mean / sd) / sd, 2 * near, stretch=2 * drift)
+        add("normalised-twice", f"normalised twice with {name}", sd * sd, mean * sd + mean, 2 * near, stretch=2 * drift)
         if abs(mean) > 1e-6:
-            add("mean-std-swapped", f"mean and sd of {name} exchanged", sd / mean, mean - sd * sd / mean, f.slack_stats)
+            add("mean-std-swapped", f"mean and sd of {name} exchanged", sd / mean, mean - sd * sd / mean, near, stretch=drift)
     add("log-base", "log10 instead of ln (factor ln 10 = 2.302585)", _LN10, 0.0)
     add("log-base", "ln instead of log10 (factor 1/ln 10 = .434294)", 1 / _LN10, 0.0)
     per_ln = geometry.per_ln if geometry is not None and geometry.logarithmic else 1.0
     offset = geometry.post_offset if geometry is not None else 0.0
     for unit, size in (("20 log10", 20 / _LN10), ("10 log10", 10 / _LN10)):
-        if abs(size - per_ln) > 1e-6:
-            add("decibel", f"{unit} of the magnitude (factor {size / per_ln:.6g})", per_ln / size, offset)
-        if geometry is None:
-            add("decibel", f"the target is {unit}, the prediction ln (factor {size:.6g})", size, 0.0)
+        for reference in (0.0, -20.0):
+            text = f"{unit}{f' {reference:+g} dB' if reference else ''} of the magnitude"
+            if abs(size - per_ln) > 1e-6:
+                add("decibel", f"{text} (factor {size / per_ln:.6g})", per_ln / size, offset - reference * per_ln / size)
+            # The target may be what is off, whatever its front end is said to be.
+            add("decibel", f"the target is {text}, the prediction ln (factor {size:.6g})", size, reference, prior=1.0)
+            add("decibel", f"{text}, the target log10 (factor {size * _LN10:.6g})", 1 / (size * _LN10), -reference / (size * _LN10), prior=1.0)
+            add("decibel", f"the target is {text}, the prediction log10 (factor {size * _LN10:.6g})", size * _LN10, reference, prior=1.0)
     power = 2.007 if geometry is None or geometry.area_normalised else 2.07
     shift = (3.38 if geometry is None or geometry.area_normalised else -0.84) * per_ln
     if geometry is None or geometry.power == 1:
@@ -104,13 +110,15 @@ def affine_hypotheses(
         add("range-normalised", "[-1, 1] from floor to maximum", size / 2, bottom + size / 2, f.slack_range, 1.0)
         add("range-normalised", "[-4, 4] from floor to maximum", size / 8, bottom + size / 2, f.slack_range, 1.0)
     add("sign-flipped", "negated", -1.0, 0.0)
+    add("sign-flipped", "negated about the mean", -1.0, stats.m_y * 2, f.slack_stats)
     for sign in (1.0, -1.0):
         add("int16-scale", f"samples {'not ' if sign > 0 else ''}divided by 32768", 1.0, -sign * _INT16 * per_ln)
     out.append(Hypothesis(("gain",), f"{(stats.m_p - stats.m_y) / per_ln * 20 / _LN10:+.1f} dB", Terms(1.0, stats.m_y - stats.m_p, f.free_level, level_free=True), rare))  # fmt: skip
     slope = _free_slope(stats)
     if slope is not None:
         intercept = stats.m_y - slope * stats.m_p
-        out.append(Hypothesis(("wrong-stats",), f"target = {slope:.4g} x prediction {intercept:+.4g}", Terms(slope, intercept, f.free_affine, level_free=True), rare))  # fmt: skip
+        free = "wrong-stats" if slope > 0 else "sign-flipped"
+        out.append(Hypothesis((free,), f"target = {slope:.4g} x prediction {intercept:+.4g}", Terms(slope, intercept, f.free_affine, level_free=True), rare))  # fmt: skip
     return out
 
 
@@ -140,6 +148,10 @@ def per_bin_hypotheses(stats: Stats, references: list[tuple[str, np.ndarray, np.
         Hypothesis(("normalised-per-bin",), f"each bin normalised with {name}", Terms(sd, mean, slack=f.slack_stats, slack_pattern=f.slack_stats), f.rare)
         for name, mean, sd in references
     ]  # fmt: skip
+    if float(stats.cov.sum()) < 0:
+        # Norms of each bin, negative as Tortoise's are: the means give them, the spreads must agree.
+        norms = stats.bin_y / np.where(np.abs(stats.bin_p) > 1e-6, stats.bin_p, 1e-6)
+        out.append(Hypothesis(("sign-flipped",), "divided by negative norms of each bin", Terms(norms, 0.0, f.free_pattern, pattern_free=True), f.rare))  # fmt: skip
     offset = stats.bin_y - stats.bin_p
     out.append(Hypothesis(("equaliser",), f"an offset for each bin, sd {float(offset.std()):.2f}", Terms(1.0, offset, f.free_pattern, pattern_free=True), f.rare))  # fmt: skip
     if stats.weight.size >= 4:
