@@ -54,7 +54,8 @@ def diagnose(case: Case, data: CaseData, evidence: str) -> Any:
     Args:
         case: says what the library lacks (``left-out``) and the seed.
         data: its arrays.
-        evidence: ``pairs``: the arrays alone; ``audio``: the audio and the target's front end as well.
+        evidence: ``pairs``: the arrays, and the target's front end where the case declares what it knows; ``audio``: the
+            audio and the front end as well.
     """
     from calib.diagnose.analysis import analyze
     from calib.mel.variants import Variants, bank_geometry
@@ -65,7 +66,7 @@ def diagnose(case: Case, data: CaseData, evidence: str) -> Any:
         kind=data.kind,
         autoregressive=data.autoregressive,
         seed=case.seed,
-        bank=bank_geometry(data.frontend) if with_audio else None,
+        bank=bank_geometry(data.frontend if with_audio or case.declared else None, data.targets[0].shape[1]),
         recomputed=Variants(data.frontend, data.samples.__getitem__) if with_audio else None,
         library=frozenset(FAULTS) - set(case.faults) if case.group == "left-out" else None,
     )

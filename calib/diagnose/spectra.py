@@ -259,7 +259,7 @@ class Quefrency:
 
 
 def _checked(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float32, three times as fast, unless their squares would not fit into it."""
+    """Both as float32, which is faster, unless their squares would not fit into it."""
     if p.shape != y.shape or p.ndim != 2 or 0 in p.shape:
         raise ValueError(f"the prediction is {p.shape}, the target {y.shape}; both must be (T, M) with frames and bins")
     peaks = [max(float(x.max()), -float(x.min())) for x in (p, y)]

@@ -25,8 +25,9 @@ __all__ = ["Variant", "Variants", "bank_geometry", "variants_of"]
 
 _FMAX = (5512.5, 6000.0, 7000.0, 7600.0, 8000.0, 9000.0, 10000.0, 11025.0, 12000.0)
 _FMIN = (0.0, 20.0, 30.0, 50.0, 80.0, 125.0, 200.0)
-_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
-_PRE_EMPHASIS = 0.97
+_EMPHASES = (0.97, 0.95, 0.9, 0.85, 0.7)
+# Sample rate and fmax of the usual banks, for targets whose front end is not known.
+_USUAL = ((22050, 8000.0), (24000, 12000.0), (16000, 8000.0))
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,12 @@ class Variant:
         faults: ids of the faults that it stands for (two where a usual pair differs in two fields).
         label: for people.
         frontend: the front end as the fault would make it.
-        relabel: audio at this many times the sample rate is taken for audio at the sample rate; 1: no.
     """
 
     key: str
     faults: tuple[str, ...]
     label: str
     frontend: FrontEnd
-    relabel: float = 1.0
 
 
 def variants_of(frontend: FrontEnd) -> list[Variant]:
@@ -64,19 +63,17 @@ def variants_of(frontend: FrontEnd) -> list[Variant]:
     if (frontend.fmin, frontend.fmax) != (80.0, 7600.0) and nyquist > 7600.0:
         both = change(fmin=80.0, fmax=7600.0)
         out.append(Variant("fmin:80-7600", ("fmin", "fmax"), "fmin 80 Hz, fmax 7600 Hz", both))
-    ratios = {round(rate / frontend.sample_rate, 4): rate for rate in _RATES if rate != frontend.sample_rate}
-    for ratio, rate in sorted({**ratios, **{round(1 / q, 4): -r for q, r in ratios.items()}}.items()):
-        if 0.4 <= ratio <= 2.5:
-            read = f"{rate} Hz audio read as {frontend.sample_rate} Hz" if rate > 0 else f"{frontend.sample_rate} Hz audio read as {-rate} Hz"  # fmt: skip
-            out.append(Variant(f"sample-rate:{ratio:g}", ("sample-rate",), read, frontend, ratio))
     without = frontend.filter_norm is not None
     norm = change(filter_norm=None if without else "slaney")
     out.append(Variant(f"area-norm:{'none' if without else 'slaney'}", ("area-norm",), "no area normalisation" if without else "area normalisation", norm))  # fmt: skip
-    emphasis = 0.0 if frontend.preemphasis else _PRE_EMPHASIS
-    out.append(Variant(f"pre-emphasis:{emphasis:g}", ("pre-emphasis",), f"pre-emphasis {emphasis:g}", change(preemphasis=emphasis)))  # fmt: skip
+    for emphasis in (0.0,) if frontend.preemphasis else _EMPHASES:
+        out.append(Variant(f"pre-emphasis:{emphasis:g}", ("pre-emphasis",), f"pre-emphasis {emphasis:g}", change(preemphasis=emphasis)))  # fmt: skip
     if frontend.padding in {"center", "same"}:
         padding = "same" if frontend.padding == "center" else "center"
         out.append(Variant(f"half-hop:{padding}", ("half-hop",), f"frames padded as {padding!r}", change(padding=padding)))  # fmt: skip
+    if frontend.log != "none" and frontend.power == 2:
+        out.append(Variant("log-power:1", ("log-power",), "magnitude instead of power", change(power=1, log_eps=frontend.log_eps**0.5)))  # fmt: skip
+        out.append(Variant("power-floor:1", ("power-floor",), f"magnitude clamped at {frontend.log_eps:g}, the target power", change(power=1)))  # fmt: skip
     if frontend.log != "none" and frontend.power == 1:
         out.append(Variant("log-power:2", ("log-power",), "power instead of magnitude", change(power=2, log_eps=frontend.log_eps**2)))  # fmt: skip
         out.append(Variant("power-floor:2", ("power-floor",), f"power clamped at {frontend.log_eps:g}", change(power=2)))  # fmt: skip
@@ -122,7 +119,11 @@ class Variants:
     def mel(self, index: int, key: str) -> np.ndarray | None:
         """The mel ``(T', M)`` under a variant; None where there is no usable audio."""
         variant = self.variants[key]
-        return self._mel(index, variant.frontend, variant.relabel)
+        return self._mel(index, variant.frontend, 1.0)
+
+    def relabelled(self, index: int, ratio: float) -> np.ndarray | None:
+        """The target's front end on audio at ``ratio`` times the rate that is taken for audio at the rate."""
+        return self._mel(index, self._frontend, ratio)
 
     def _mel(self, index: int, frontend: FrontEnd, relabel: float) -> np.ndarray | None:
         samples = self._audio(index)
@@ -145,30 +146,67 @@ def _edges(frontend: FrontEnd) -> np.ndarray:
     return np.asarray(hz * frontend.sample_rate / frontend.fb_sample_rate)
 
 
-def bank_geometry(frontend: FrontEnd) -> BankGeometry:
-    """Where the bins lie, what a mel unit is, and where the bins would lie under each faulty bank."""
-    own = _edges(frontend)
-    warps: list[Warp] = []
-    for variant in variants_of(frontend):
-        if variant.faults[0] in {"mel-scale", "fmax", "fmin"}:
-            warps.append(Warp(variant.key, variant.faults, variant.label, _edges(variant.frontend), 1.0))
-        elif variant.faults == ("sample-rate",):
-            # Audio sounds 1 / ratio as high when it is relabelled: a bin hears what lies at ratio times its frequency.
-            warps.append(Warp(variant.key, variant.faults, variant.label, own * variant.relabel, variant.relabel))
-    centres = own[1:-1]
-    phase = np.exp(-2j * np.pi * centres / frontend.sample_rate)
+def bank_geometry(frontend: FrontEnd | None, n_mels: int) -> BankGeometry:
+    """Where the bins lie, what a mel unit is, and where the bins would lie under each faulty bank.
+
+    Args:
+        frontend: of the targets; None when unknown: the warps are then those between the field's usual banks.
+        n_mels: bins M.
+    """
+    if frontend is None or frontend.n_mels != n_mels:
+        return BankGeometry(n_mels, declared=False, warps=_usual_warps(n_mels))
     quantity = 1.0 if frontend.log == "none" else frontend._log_scale * frontend.post_scale * frontend.power  # noqa: SLF001 - one package
+    edges = _edges(frontend)
+    sign = -1.0 if frontend.preemphasis else 1.0
+    coefficients = (frontend.preemphasis,) if frontend.preemphasis else _EMPHASES
+    width = np.log((edges[2:] - edges[:-2]) / 2.0) * quantity / frontend.power
     return BankGeometry(
-        edges=own,
-        warps=tuple(warps),
-        hop_seconds=frontend.hop_length / frontend.sample_rate,
+        n_mels=n_mels,
+        declared=True,
+        warps=_warps(frontend),
         per_ln=quantity,
         logarithmic=frontend.log != "none",
-        normalised=frontend.post_mean is not None or frontend.utterance_norm is not None or frontend.post_scale != 1.0,
         area_normalised=frontend.filter_norm is not None,
-        emphasis=(-1.0 if frontend.preemphasis else 1.0) * quantity * np.log(np.abs(1.0 - _PRE_EMPHASIS * phase)),
+        area=np.asarray(width if frontend.filter_norm is not None else -width),
+        emphasis=tuple((a, sign * quantity * _emphasis(a, edges, frontend.sample_rate)) for a in coefficients),
         floor=frontend.floor,
         eps=frontend.log_eps,
         power=frontend.power,
         post_offset=frontend.post_offset,
+        centres=edges[1:-1],
     )
+
+
+def _emphasis(coefficient: float, edges: np.ndarray, sample_rate: int) -> np.ndarray:
+    """ln of the magnitude response of ``1 - a z^-1`` at each bin's centre."""
+    return np.log(np.abs(1.0 - coefficient * np.exp(-2j * np.pi * edges[1:-1] / sample_rate)))
+
+
+def _warps(frontend: FrontEnd) -> tuple[Warp, ...]:
+    own = _edges(frontend)
+    bins = np.arange(frontend.n_mels, dtype=np.float64)
+    out = []
+    for variant in variants_of(frontend):
+        if variant.faults[0] not in {"mel-scale", "fmax", "fmin"}:
+            continue
+        edges = _edges(variant.frontend)
+        place = np.interp(edges[1:-1], own[1:-1], bins)
+        offset = None
+        if frontend.filter_norm is None:
+            widths = (np.log(e[2:] - e[:-2]) for e in (edges, own))
+            mine, theirs = widths
+            offset = (mine - np.interp(place, bins, theirs)) * frontend._log_scale * frontend.post_scale  # noqa: SLF001 - one package
+        out.append(Warp(variant.faults, variant.label, place, offset))
+    return tuple(out)
+
+
+@functools.cache
+def _usual_warps(n_mels: int) -> tuple[Warp, ...]:
+    """Warps between the field's usual banks, of which no two move the bins alike."""
+    kept: list[Warp] = []
+    for rate, fmax in _USUAL:
+        for warp in _warps(FrontEnd(sample_rate=rate, fmax=fmax, n_mels=n_mels)):
+            near = (float(np.abs(warp.place - other.place).max()) < 0.4 for other in kept)
+            if float(np.abs(warp.place - np.arange(n_mels)).max()) >= 0.4 and not any(near):
+                kept.append(dataclasses.replace(warp, label=f"as if {warp.label}"))
+    return tuple(kept)

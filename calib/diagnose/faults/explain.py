@@ -22,9 +22,10 @@ from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.faults.sample import Sample, whitened
-from calib.diagnose.faults.score import Cost, Stats, Terms, fit_cost, independent
-from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays, undo_time
+from calib.diagnose.faults.score import Cost, Stats, Terms, independent
+from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays
 from calib.diagnose.faults.texture import Texture, measure
+from calib.diagnose.faults.time import all_ratios, rate_label, rate_ratios, undo_time
 from calib.diagnose.faults.transforms import Form, blurred, frequency_forms, value_forms
 from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_hypotheses
 
@@ -138,20 +139,22 @@ class _Explainer:
         library: frozenset[str] | None,
     ) -> None:
         self.frames, self.recomputed, self.indices = list(frames), recomputed, list(indices)
-        self.geometry = geometry if geometry is not None and geometry.n_mels == self.frames[0][1].shape[1] else None
+        n_mels = self.frames[0][1].shape[1]
+        self.geometry = geometry if geometry is not None and geometry.n_mels == n_mels else BankGeometry(n_mels, declared=False, warps=())
         self.references, self.kind, self.autoregressive = list(references), kind, autoregressive
         self.library = frozenset(FAULTS) if library is None else library
         self.out = Explanation()
+        self.ratio: float | None = None  # of sample rates, where only the audio showed it
 
     def run(self) -> Explanation:
         """All stages."""
         out = self.out
         sample = Sample(self.frames)
         self.arrays = undo_arrays(sample, self.library)
-        self.time = undo_time(self.arrays.sample, self.library, self.autoregressive)
+        self.time = undo_time(self.arrays.sample, self.library, self.autoregressive, self.geometry)
         out.steps = [step for step in (self.arrays, self.time) if step.faults]
         out.relation = relation(self.time.sample)
-        if not out.relation.exists and not self._heard():
+        if not out.relation.exists and not self._warped_time() and not self._heard():
             out.findings = self._unrelated(sample)
             return out
         self.sample = self.time.sample
@@ -164,24 +167,28 @@ class _Explainer:
         out.findings = self._findings(best)
         return out
 
+    def _warped_time(self) -> bool:
+        """Whether time was undone together with a warp of the bins, which the relation does not see."""
+        return bool(self.time.faults) and self.time.evidence[0].endswith("bins moved as much")
+
     def _heard(self) -> bool:
         """Whether the audio, read at another sample rate, makes the relation that the target does not show."""
         if self.recomputed is None or "sample-rate" not in self.library:
             return False
-        best = 0.0
-        for key in self.recomputed.keys:
-            if "sample-rate" in self.recomputed.faults(key):
-                pairs = []
-                for row, index in enumerate(self.indices[:8]):
-                    y = self.recomputed.mel(index, key)
-                    if y is not None:
-                        p = self.arrays.undo(*self.frames[row])[0]
-                        n = min(len(p), len(y))
-                        pairs.append((p[:n], y[:n]))
-                if pairs:
-                    best = max(best, abs(relation(Sample(pairs)).r))
+        best = (0.0, 1.0)
+        for ratio in all_ratios():
+            pairs = []
+            for row, index in enumerate(self.indices[:4]):
+                y = self.recomputed.relabelled(index, ratio)
+                if y is not None:
+                    p = self.arrays.undo(*self.frames[row])[0]
+                    n = min(len(p), len(y))
+                    pairs.append((p[:n], y[:n]))
+            if pairs:
+                best = max(best, (abs(relation(Sample(pairs)).r), ratio))
+        self.ratio = best[1]
         assert self.out.relation is not None
-        return best > 2.0 * self.out.relation.limit
+        return best[0] > 2.0 * self.out.relation.limit
 
     def _set_unpaired_aside(self) -> None:
         """Utterances that have nothing to do with their target, among others that have."""
@@ -192,7 +199,7 @@ class _Explainer:
         r = np.abs(sums[:, 0]) / np.sqrt(np.maximum(sums[:, 1] * sums[:, 2], 1e-12))
         strong = float(np.quantile(r, 0.85))
         low = r < FROZEN.unpaired_r * strong
-        if strong > 0.3 and low.mean() >= FROZEN.unpaired_share and low.sum() >= 2:
+        if strong > 0.45 and low.mean() >= FROZEN.unpaired_share and low.sum() >= 2:
             text = f"r within utterance and bin is {np.median(r[~low]):.2f} in {int((~low).sum())} utterances and {np.median(r[low]):.2f} in {int(low.sum())}"
             self.out.unpaired = (int(low.sum()), text)
             kept = [pair for pair, bad in zip(sample.pairs(), low, strict=True) if not bad]
@@ -227,7 +234,7 @@ class _Explainer:
         self.out.audio = bool(audio)
         if audio:
             forms = [Form(sample=self.sample), *audio]
-        elif self.geometry is not None:
+        else:
             forms += frequency_forms(self.sample, self.geometry, self.time.stretch)
         forms += value_forms(self.sample, self.geometry)
         return [form for form in forms if set(form.faults) <= self.library]
@@ -240,7 +247,7 @@ class _Explainer:
         for row, index in enumerate(self.indices):
             target = self.recomputed.target(index)
             y = self.frames[row][1]
-            if target is None or abs(len(target) - len(y)) > 8:
+            if target is None or len(y) > len(target) + 8:
                 continue
             n = min(len(target), len(y))
             if float(np.abs(target[:n] - y[:n]).mean()) > 0.05 * float(y.std()):
@@ -258,21 +265,32 @@ class _Explainer:
         self.sample = Sample([pair for pair in both if len(pair[0]) > 1])
         for key in self.recomputed.keys:
             faults = self.recomputed.faults(key)
-            if not set(faults) <= self.library or (faults == ("half-hop",) and (self.autoregressive is not False or self.time.faults)):  # fmt: skip
-                continue
-            relabelled = "sample-rate" in faults
-            pairs = []
-            for row, index in chosen:
-                y = self.recomputed.mel(index, key)
-                p = self.frames[row][0]
-                if y is None:
-                    break
-                n = min(len(p), len(y))
-                pair = self.arrays.undo(self.frames[row][0], self.frames[row][1])
-                pair = (pair[0][:n], y[:n]) if relabelled else self.time.undo(pair[0][:n], y[:n])
-                pairs.append(pair)
-            if len(pairs) == len(chosen) and all(len(p) > 1 for p, _ in pairs):
-                yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=Sample(pairs), replaces_time=relabelled)  # fmt: skip
+            if faults == ("half-hop",) and (self.autoregressive is not False or self.time.faults):
+                continue  # what such a model knows of the previous frame looks alike
+            if set(faults) <= self.library:
+                pairs = self._against([(row, self.recomputed.mel(index, key)) for row, index in chosen], relabelled=False)
+                if pairs is not None:
+                    yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=Sample(pairs))
+        ratios = rate_ratios(self.time.stretch) if self.ratio is None else [self.ratio]
+        for ratio in ratios if "sample-rate" in self.library else ():
+            pairs = self._against([(row, self.recomputed.relabelled(index, ratio)) for row, index in chosen], relabelled=True)  # fmt: skip
+            if pairs is not None:
+                yield Form(("sample-rate",), rate_label(ratio), prior=FROZEN.rare, sample=Sample(pairs), replaces_time=True)  # fmt: skip
+
+    def _against(self, mels: list[tuple[int, np.ndarray | None]], *, relabelled: bool) -> list[tuple[np.ndarray, np.ndarray]] | None:  # fmt: skip
+        """Predictions with recomputed targets, what was found of arrays and time undone; None where one is missing."""
+        pairs = []
+        for row, y in mels:
+            if y is None:
+                return None
+            p, own = self.frames[row]
+            n = min(len(p), len(y))
+            if relabelled:  # explains the drift by itself
+                p = self.arrays.undo(p, own)[0]
+                pairs.append((p[:n], y[:n]))
+            else:
+                pairs.append(self.time.undo(*self.arrays.undo(p[:n], y[:n])))
+        return pairs if all(len(p) > 1 for p, _ in pairs) else None
 
     def _candidates(self, forms: Iterable[Form]) -> Iterator[Candidate]:
         sample, y = self.sample, self.sample.y
@@ -293,7 +311,7 @@ class _Explainer:
                 by_bin = ("the target's own statistics", y.mean(0, dtype=np.float64), y.std(0, dtype=np.float64))
                 hypotheses += per_bin_hypotheses(stats, [by_bin])
             if form.read and not blur:
-                blur = fit_cost(stats, sample.correlation(sample.pc, sample.yc).value) - fit_cost(stats, sample.correlation(sample.pc, sample.centre(blurred(y))).value)  # fmt: skip
+                blur = self._blur_gain(effective)
             kept = [hypothesis for hypothesis in hypotheses if set(hypothesis.faults) <= self.library]
             maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern), slack_scale=math.hypot(h.terms.slack_scale, form.slack_scale)) for h in kept]  # fmt: skip
             for hypothesis, terms, cost in zip(kept, maps, stats.costs(maps, [h.prior for h in kept]), strict=True):
@@ -301,6 +319,16 @@ class _Explainer:
                 if form.edge is not None and cost.total < 1e5:
                     extra += _edge_cost(frames, form, terms)
                 yield Candidate(form, hypothesis, dataclasses.replace(cost, prior=cost.prior + extra), stats, terms)
+
+    def _blur_gain(self, effective: float) -> float:
+        """Nats that the target gains by the blur of the warps alone, under the identity or a free map."""
+        totals = []
+        for y in (None, blurred(self.sample.y)):
+            stats = Stats(self.sample, None, y, self.kind, effective, self.dead)
+            maps = [Terms(1.0, 0.0), *(h.terms for h in affine_hypotheses(stats, self.geometry, [], (0.0, 0.0)) if h.faults == ("wrong-stats",))]  # fmt: skip
+            totals.append([cost.total for cost in stats.costs(maps, [0.0] * len(maps))])
+        best = min(range(len(totals[0])), key=lambda k: totals[0][k])
+        return max(totals[0][best] - totals[1][min(best, len(totals[1]) - 1)], 1e-9)
 
     def _rank(self, candidates: Iterable[Candidate]) -> Candidate:
         best: dict[tuple[str, ...], Candidate] = {}

@@ -12,21 +12,19 @@ __all__ = ["BankGeometry", "Recomputed", "Warp"]
 
 @dataclass(frozen=True)
 class Warp:
-    """Where a faulty bank's bins lie.
+    """Where a faulty bank's bins lie among the target's.
 
     Args:
-        key: ``fault:detail``.
         faults: the faults that it stands for.
         label: for people.
-        edges: ``(M + 2,)`` filter edges in Hz of the *target's* audio.
-        time: how many target frames pass in one frame of the prediction is ``1 / time``; 1: none.
+        place: ``(M,)`` for each bin of the faulty bank the (fractional) bin of the target that hears the same.
+        offset: ``(M,)`` mel units that the faulty bank adds beside (filters without area normalisation).
     """
 
-    key: str
     faults: tuple[str, ...]
     label: str
-    edges: np.ndarray
-    time: float
+    place: np.ndarray
+    offset: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -34,43 +32,43 @@ class BankGeometry:
     """The target's front end as numbers.
 
     Args:
-        edges: ``(M + 2,)`` filter edges in Hz.
+        n_mels: bins M.
+        declared: whether the front end is known; else the warps are those between the usual ones.
         warps: the faulty banks to try.
-        hop_seconds: time between frames.
         per_ln: mel units for one ln unit of the magnitude (2 for ln power, .434 for log10, 8.686 for dB).
         logarithmic: whether the mel is logarithmic at all.
-        normalised: whether the target itself is normalised: unit constants then say nothing.
         area_normalised: whether the filters have unit area.
-        emphasis: ``(M,)`` what pre-emphasis would add to each bin, in mel units (what it adds, negated, if it is there).
+        area: ``(M,)`` what the other filter normalisation would add to each bin, in mel units; None when unknown.
+        emphasis: pre-emphasis coefficients with ``(M,)`` what each would add to each bin, in mel units.
         floor: value of digital silence in the mel's unit, or None.
         eps: the guard before the logarithm.
         power: 1 for magnitude, 2 for power.
         post_offset: what is added after the logarithm, in the mel's unit.
+        centres: ``(M,)`` centres of the bins in Hz, or None when unknown.
     """
 
-    edges: np.ndarray
+    n_mels: int
+    declared: bool
     warps: tuple[Warp, ...]
-    hop_seconds: float
-    per_ln: float
-    logarithmic: bool
-    normalised: bool
-    area_normalised: bool
-    emphasis: np.ndarray
-    floor: float | None
-    eps: float
+    per_ln: float = 1.0
+    logarithmic: bool = True
+    area_normalised: bool = True
+    area: np.ndarray | None = None
+    emphasis: tuple[tuple[float, np.ndarray], ...] = ()
+    floor: float | None = None
+    eps: float = 1e-5
     power: int = 1
     post_offset: float = 0.0
+    centres: np.ndarray | None = None
 
-    @property
-    def n_mels(self) -> int:
-        """Bins M."""
-        return int(self.edges.size - 2)
+    def relabelled(self, ratio: float) -> np.ndarray | None:
+        """``(M,)`` where the bins lie if audio at ``ratio`` times the rate was taken for audio at the rate, or None.
 
-    @property
-    def area(self) -> np.ndarray:
-        """``(M,)`` what the other filter normalisation would add to each bin, in mel units."""
-        width = np.log((self.edges[2:] - self.edges[:-2]) / 2.0) * self.per_ln / self.power
-        return np.asarray(width if self.area_normalised else -width)
+        It then sounds ``1 / ratio`` as high: a bin hears what lies at ``ratio`` times its frequency.
+        """
+        if self.centres is None:
+            return None
+        return np.interp(self.centres * ratio, self.centres, np.arange(self.n_mels, dtype=np.float64))
 
 
 class Recomputed(Protocol):
@@ -95,4 +93,8 @@ class Recomputed(Protocol):
 
     def mel(self, index: int, key: str) -> np.ndarray | None:
         """The variant's, ``(T', M)``, or None."""
+        ...
+
+    def relabelled(self, index: int, ratio: float) -> np.ndarray | None:
+        """The target if audio at ``ratio`` times the rate had been taken for audio at the rate, ``(T', M)``, or None."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.library import FAULTS
-from calib.diagnose.faults.texture import BandGain, Texture
+from calib.diagnose.faults.texture import Spectrum, Texture
 
 if TYPE_CHECKING:
     from calib.diagnose.faults.explain import Candidate, Explanation
@@ -84,30 +83,25 @@ def _texture_findings(t: Texture | None, library: frozenset[str], autoregressive
     if autoregressive is not False and "copying" in library and t.copied > FROZEN.copied and t.copied > t.own and t.innovation < FROZEN.innovation:  # fmt: skip
         text = f"r {t.copied:.3f} with the previous true frame, {t.own:.3f} with its own; innovation r {t.innovation:.2f}"
         found.append(Finding("copying", _names("copying", False, library), confidence("copying", 10.0, misfit), "", (text,)))
-    for fault, bands, what, limit in (
-        ("oversmoothed-time", t.time, "modulation frequencies", FROZEN.smooth_time),
-        ("oversmoothed-frequency", t.frequency, "quefrencies", FROZEN.smooth_frequency),
-    ):
-        excess, band = _smoothed(bands)
-        if fault in library and band is not None and excess > limit:
-            text = f"at high {what} the prediction would have to be {math.exp(excess):.2f} times as strong to fit (coherence {band.coherence:.2f}): a filter after the model"
-            found.append(Finding(fault, (fault,), confidence(fault, 20 * (excess - limit), misfit), "", (text,)))
+    for fault, spectrum, what in (("oversmoothed-time", t.time, "frames"), ("oversmoothed-frequency", t.frequency, "bins")):
+        if fault in library and spectrum is not None and (text := _smoothed(spectrum, t.own, fault == "oversmoothed-time")):
+            found.append(Finding(fault, (fault,), confidence(fault, 5.0, misfit), "", (text.format(what=what),)))
     return found
 
 
-def _smoothed(bands: tuple[BandGain, ...]) -> tuple[float, BandGain | None]:
-    """The largest sure excess of ln gain over that of the lowest band, and where."""
-    if len(bands) < 2:
-        return 0.0, None
-    best, where = 0.0, None
-    base = max(0.0, math.log(max(bands[0].gain, 1e-3)))
-    for band in bands[1:]:
-        if band.coherence < FROZEN.smooth_coherence or band.gain <= 0:
-            continue
-        sure = math.log(band.gain) - base - 2.0 * band.error / band.gain
-        if sure > best:
-            best, where = sure, band
-    return best, where
+def _smoothed(s: Spectrum, r: float, in_time: bool) -> str | None:
+    """Why a prediction is taken for smoothed, or None."""
+    f = FROZEN
+    limit = f.smooth_time if in_time else f.smooth_frequency
+    if s.held > f.smooth_held:
+        return f"{s.held:.0%} of the steps between {{what}} are exactly 0 or exactly in a line: held or interpolated"
+    if s.removable - 1.5 * s.error > limit:
+        return f"an inverse filter over {{what}} would remove {s.removable:.1%} of the squared error"
+    if s.sampler and min(s.power[1], s.power[2]) < f.smooth_power * s.power[0]:
+        return f"a model with the target's variance, but {min(s.power[1], s.power[2]):.3f} of its power in detail over {{what}}"
+    if not in_time and r > f.smooth_strong and s.power[2] < f.smooth_power_strong:
+        return f"r {r:.2f}, but {s.power[2]:.3f} of the target's power in detail over {{what}}"
+    return None
 
 
 def leftover(out: Explanation, best: Candidate, autoregressive: bool | None) -> list[str]:
@@ -125,6 +119,23 @@ def leftover(out: Explanation, best: Candidate, autoregressive: bool | None) -> 
         if value > limit
     ]
     t = out.texture
-    if t is not None and t.time and autoregressive is False and max(b.power for b in t.time) > f.rough:
-        lines.append(f"rough: {max(b.power for b in t.time):.1f} times the target's power at high modulation frequencies")  # fmt: skip
+    if t is None:
+        return lines
+    found = {f for c in (best.faults, *(s.faults for s in out.steps)) for f in c}
+    rough = max(x for s in (t.time, t.frequency) if s is not None for x in s.power[1:])
+    checks = [
+        ("power in detail, times the target's", rough, f.rough if autoregressive is False else f.rough_autoregressive),
+        ("r with the target some frames back, more than with that ahead", t.echo, f.echo),
+        ("share of bins that match another bin better", t.misplaced, f.misplaced),
+        ("variance that a curve explains beyond a line", t.curved, f.curved),
+    ]
+    lines += [f"{name} {value:.3g} > {limit:g}" for name, value, limit in checks if value > limit and not (name.startswith("variance") and found & _BENT)]  # fmt: skip
+    if t.bin_drop < f.bin_drop and t.own > 0.3:
+        lines.append(f"r of the worst eighth of the bins over that of the best {t.bin_drop:.2f} < {f.bin_drop:g}")
+    if t.steps < f.steps and not found & _BENT:
+        lines.append(f"few values: {t.steps:.2%} of the prediction's are distinct")
     return lines
+
+
+# Faults that bend the curve or pile values up by themselves.
+_BENT = {"raised-floor", "clipped", "power-floor", "log-missing", "range-normalised"}

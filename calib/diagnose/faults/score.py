@@ -21,7 +21,7 @@ import numpy as np
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Sample
 
-__all__ = ["Cost", "Stats", "Terms", "fit_cost", "independent"]
+__all__ = ["Cost", "Stats", "Terms", "independent"]
 
 _SPREAD_BINS = 8.0  # independent bins out of M: neighbours say the same
 _FRAMES = 14.0  # frames between independent values
@@ -81,11 +81,6 @@ class Terms:
 def independent(n_frames: int) -> float:
     """Independent values in so many frames of speech."""
     return max(n_frames / _FRAMES, 1.0) * _BANDS
-
-
-def fit_cost(stats: Stats, r: float) -> float:
-    """What a correlation counts: half the tempered log of the unexplained share, for every independent value."""
-    return FROZEN.fit_weight * 0.5 * stats.effective * float(np.log1p(-min(r * r, 0.9998)))
 
 
 class Stats:
@@ -149,7 +144,8 @@ class Stats:
         tau_level, tau_pattern, tau_scale, tau_evenness, tau_utterance, tau_spread = (base + grown * left for base, grown in (f.tau_level, f.tau_pattern, f.tau_scale, f.tau_evenness, f.tau_utterance, f.tau_utterance_scale))  # fmt: skip
         b = (a * self.bin_p + c - self.bin_y)[:, alive] / s_w
         groups = (a[:, None] * self.group_p + c[:, None] - self.group_y)[..., alive] / s_w  # (H, G, M')
-        inflate = 1.0 / max(groups.shape[1] - 1, 1)
+        # Blocks of the same few utterances share what differs between utterances.
+        inflate = (1.0 if self.weight.size >= 4 else 2.5) / max(groups.shape[1] - 1, 1)
         common = b.mean(1)
         level_error = ((groups.mean(2) - common[:, None]) ** 2) @ self.group_weight * inflate
         pattern = groups - groups.mean(2, keepdims=True) - (b - common[:, None])[:, None]

@@ -1,9 +1,10 @@
-"""What the model itself does to detail: smoothing over time or frequency, dead bins, copying of the previous frame.
+"""What the model itself does to detail: smoothing over time or frequency, copying, and what no model does.
 
 Murphy's conditional bias by frequency. A conditional-mean model is a Wiener filter: its spectrum is the target's times
-the coherence, so the least-squares gain ``Re S_py / S_pp`` is 1 at every modulation frequency; a sampler's is the
-coherence, below 1. A linear filter *after* the model leaves the coherence and divides the gain by its response: gains
-above 1 at high modulation frequencies (or high quefrencies) say smoothing, whatever the model's quality.
+the coherence, so the least-squares gain ``g = Re S_py / S_pp`` is 1 at every modulation frequency; a sampler's is the
+coherence, below 1. A linear filter *after* the model leaves the coherence and divides the gain by its response. So what
+an inverse filter would remove, ``sum (g - 1)^2 S_pp`` over ``g > 1``, as a share of the squared error, is small for any
+healthy model and large for a smoothed one. A sampler has the target's power at every frequency: a loss of power says it.
 """
 
 from __future__ import annotations
@@ -14,52 +15,68 @@ import numpy as np
 
 from calib.diagnose.faults.sample import Sample
 
-__all__ = ["BandGain", "Texture", "measure"]
+__all__ = ["Spectrum", "Texture", "measure"]
 
 _SEGMENT = 64  # frames
-_TIME_BANDS = ((0.02, 0.05), (0.05, 0.08), (0.08, 0.11), (0.11, 0.145), (0.145, 0.2), (0.2, 0.3), (0.3, 0.5))  # cycles a frame
 _TINY = 1e-12
+_ECHO = range(10, 41)  # frames
+_CURVE_BINS = 24
 
 
 @dataclass(frozen=True)
-class BandGain:
-    """Cross spectrum in one band.
+class Spectrum:
+    """Cross spectrum over modulation frequency or quefrency.
 
     Args:
-        gain: ``Re S_py / S_pp``.
+        removable: share of the squared error that an inverse filter would remove.
         error: its jackknife standard error.
-        coherence: ``|S_py|^2 / (S_pp S_yy)``.
-        power: ``S_pp / S_yy``.
+        power: prediction over target, in the low, middle and high third of what speech has.
+        coherence: the same of the squared coherence.
+        held: share of steps at which the prediction stands still exactly, or moves exactly in a line.
     """
 
-    gain: float
+    removable: float
     error: float
-    coherence: float
-    power: float
+    power: tuple[float, float, float]
+    coherence: tuple[float, float, float]
+    held: float
+
+    @property
+    def sampler(self) -> bool:
+        """Whether the power is the target's where the coherence is not: what a conditional mean never has."""
+        return self.power[0] > 1.2 * self.coherence[0] + 0.05
 
 
 @dataclass(frozen=True)
 class Texture:
-    """Low, middle and high bands over time and over frequency, and what each bin does.
+    """What each axis shows after the best explanation is undone.
 
     Args:
-        time: bands of modulation frequency, slowest first.
-        frequency: bands of quefrency, coarsest first.
-        bin_spread: ``(M,)`` sd of the prediction over that of the target, by bin.
-        bin_r: ``(M,)`` correlation by bin.
+        time: over modulation frequency; None where no utterance is long enough.
+        frequency: over quefrency.
+        bin_r: ``(M',)`` correlation by bin.
         innovation: slope of ``p_t - y_(t-1)`` on ``y_t - y_(t-1)``: how much of what is new in a frame is predicted;
             near 0 where the prediction is the last frame.
         copied: correlation with the previous true frame.
         own: correlation with the own one.
+        echo: how much better the target some frames back is matched than the one as far ahead; largest over lags.
+        misplaced: share of bins that match a target bin more than three away better than their own.
+        curved: share of the target's variance that a curve explains beyond a line.
+        bin_drop: correlation of the worst eighth of the bins (neighbours) over that of the best.
+        steps: share of distinct values among the prediction's (rounded storage has few).
     """
 
-    time: tuple[BandGain, ...]
-    frequency: tuple[BandGain, ...]
-    bin_spread: np.ndarray
+    time: Spectrum | None
+    frequency: Spectrum
     bin_r: np.ndarray
     innovation: float
     copied: float
     own: float
+    echo: float
+    misplaced: float
+    curved: float
+    bin_drop: float
+    steps: float
 
 
 def measure(sample: Sample, p: np.ndarray, y: np.ndarray, dead: np.ndarray) -> Texture:
@@ -67,56 +84,132 @@ def measure(sample: Sample, p: np.ndarray, y: np.ndarray, dead: np.ndarray) -> T
     if dead.any() and not dead.all():
         p, y = p[:, ~dead], y[:, ~dead]
     pc, yc = sample.centre(p), sample.centre(y)
-    spread = np.sqrt((pc**2).mean(0) / np.maximum((yc**2).mean(0), _TINY))
     r = (pc * yc).mean(0) / np.sqrt(np.maximum((pc**2).mean(0) * (yc**2).mean(0), _TINY))
     ahead = sample.owner[1:] == sample.owner[:-1]
     step_p, step_y = (p[1:] - y[:-1])[ahead], (y[1:] - y[:-1])[ahead]
     step_p, step_y = step_p - step_p.mean(0), step_y - step_y.mean(0)
     scale = float((step_y**2).sum())
     return Texture(
-        _time(sample, pc, yc),
-        _frequency(sample, pc, yc),
-        spread,
+        _time(sample, p, pc, yc, ahead),
+        _frequency(sample, p, pc, yc),
         r,
         float((step_p * step_y).sum()) / scale if scale > _TINY else 0.0,
         sample.at_lag(pc, yc, 1).value,
         sample.correlation(pc, yc).value,
+        _echo(sample, pc, yc),
+        _misplaced(pc, yc),
+        _curved(p, y),
+        _drop(r),
+        _distinct(p),
     )
 
 
-def _time(sample: Sample, pc: np.ndarray, yc: np.ndarray) -> tuple[BandGain, ...]:
+def _time(sample: Sample, p: np.ndarray, pc: np.ndarray, yc: np.ndarray, ahead: np.ndarray) -> Spectrum | None:
     window = np.hanning(_SEGMENT + 2)[1:-1].astype(np.float32)[:, None]
     starts = [a + k for a, n in zip(sample.bounds[:-1], sample.lengths, strict=True) for k in range(0, max(n - _SEGMENT + 1, 0), _SEGMENT // 2)]  # fmt: skip
     if not starts:
-        return ()
+        return None
     first = np.array(starts)
     sums = np.zeros((len(first), 3, _SEGMENT // 2 + 1))
-    for at in range(0, len(first), 64):  # a few segments at a time stay in the cache
-        rows = first[at : at + 64, None] + np.arange(_SEGMENT)
+    for at in range(0, len(first), 32):  # a few segments at a time stay in the cache
+        rows = first[at : at + 32, None] + np.arange(_SEGMENT)
         a, b = np.fft.rfft(pc[rows] * window, axis=1), np.fft.rfft(yc[rows] * window, axis=1)
-        sums[at : at + 64] = np.stack([np.einsum("sfm,sfm->sf", u, v.conj()).real for u, v in ((a, b), (a, a), (b, b))], axis=1)  # fmt: skip
+        sums[at : at + 32] = np.stack([np.einsum("sfm,sfm->sf", u, v.conj()).real for u, v in ((a, b), (a, a), (b, b))], axis=1)  # fmt: skip
     group = np.searchsorted(sample.starts, first, side="right") - 1
     grouped = np.stack([sums[group == g].sum(0) for g in np.unique(group)])
-    frequency = np.arange(_SEGMENT // 2 + 1) / _SEGMENT
-    return tuple(_band(grouped[..., (frequency >= low) & (frequency < high + 1e-9)].sum(-1)) for low, high in _TIME_BANDS)
+    return _spectrum(grouped, (1, 4, 8, 14, 28), _held(p, 0, ahead))
 
 
-def _frequency(sample: Sample, pc: np.ndarray, yc: np.ndarray) -> tuple[BandGain, ...]:
+def _frequency(sample: Sample, p: np.ndarray, pc: np.ndarray, yc: np.ndarray) -> Spectrum:
     from scipy.fft import dct
 
     a, b = dct(pc, axis=1, norm="ortho"), dct(yc, axis=1, norm="ortho")
-    grouped = np.stack([np.add.reduceat(u * v, sample.starts, axis=0) for u, v in ((a, b), (a, a), (b, b))], axis=1)  # (G, 3, M)
+    grouped = np.stack([np.add.reduceat(u * v, sample.starts, axis=0, dtype=np.float64) for u, v in ((a, b), (a, a), (b, b))], axis=1)  # fmt: skip
     m = pc.shape[1]
-    edges = (1, max(2, m // 8), max(3, m * 3 // 10), max(4, m * 6 // 10))
-    return tuple(_band(grouped[..., low:high].sum(-1)) for low, high in zip(edges[:-1], edges[1:], strict=True))
+    edges = tuple(int(np.clip(round(share * m), k + 1, m)) for k, share in enumerate((0.0125, 0.0625, 0.2, 0.4, 0.6)))
+    return _spectrum(grouped, edges, _held(p, 1, None))
 
 
-def _band(sums: np.ndarray) -> BandGain:
-    """From ``(G, 3)`` sums of py, pp, yy."""
-    total = sums.sum(0)
-    left = total - sums
-    gain = float(total[0] / max(total[1], _TINY))
-    gains = left[:, 0] / np.maximum(left[:, 1], _TINY)
-    count = len(gains)
-    error = float(np.sqrt((count - 1) / count * ((gains - gains.mean()) ** 2).sum())) if count > 1 else float("inf")
-    return BandGain(gain, error, float(total[0] ** 2 / max(total[1] * total[2], _TINY)), float(total[1] / max(total[2], _TINY)))
+def _spectrum(grouped: np.ndarray, edges: tuple[int, ...], held: float) -> Spectrum:
+    """From ``(G, 3, F)`` sums of py, pp, yy; edges of the low, (one left out,) middle and high parts."""
+    total = grouped.sum(0)
+    shares = np.array([_removable(total - part, edges) for part in grouped]) if len(grouped) > 1 else np.zeros(1)
+    count = len(shares)
+    error = float(np.sqrt((count - 1) / count * ((shares - shares.mean()) ** 2).sum())) if count > 1 else 0.0
+    power, coherence = [], []
+    for low, high in ((edges[0], edges[1]), (edges[2], edges[3]), (edges[3], edges[4])):
+        py, pp, yy = total[:, low : max(high, low + 1)].sum(1)
+        power.append(float(pp / max(yy, _TINY)))
+        coherence.append(float(py * py / max(pp * yy, _TINY)))
+    return Spectrum(_removable(total, edges), error, (power[0], power[1], power[2]), (coherence[0], coherence[1], coherence[2]), held)  # fmt: skip
+
+
+def _removable(total: np.ndarray, edges: tuple[int, ...]) -> float:
+    py, pp, yy = total
+    gain = py / np.maximum(pp, _TINY)
+    base = max(1.0, float(py[edges[0] : edges[1]].sum() / max(pp[edges[0] : edges[1]].sum(), _TINY)))
+    error = float((pp + yy - 2 * py)[1:].sum())
+    return float((np.maximum(gain - base, 0.0)[1:] ** 2 * pp[1:]).sum() / max(error, _TINY))
+
+
+def _held(p: np.ndarray, axis: int, ahead: np.ndarray | None) -> float:
+    """Share of exact repeats, or of exact straight lines, along an axis: no network makes them, interpolation does.
+
+    Floors are exact repeats too: values at the extremes of the prediction do not count.
+    """
+    scale = 1e-4 * float(p.std()) + _TINY
+    inner = (p > p.min() + scale) & (p < p.max() - scale)
+    step = np.diff(p, axis=axis)
+    valid = inner[1:] if axis == 0 else inner[:, 1:]
+    if ahead is not None:
+        valid = valid & ahead[:, None]
+    count = max(int(valid.sum()), 1)
+    still = float((np.abs(step) < scale)[valid].sum()) / count
+    bend = np.abs(np.diff(step, axis=axis))
+    inside = valid[1:] if axis == 0 else valid[:, 1:]
+    straight = float((bend < scale)[inside].sum()) / max(int(inside.sum()), 1)
+    return max(still, straight)
+
+
+def _echo(sample: Sample, pc: np.ndarray, yc: np.ndarray) -> float:
+    m = pc.shape[1]
+    width = 4 if m % 4 == 0 else 1
+    a, b = (x.reshape(len(x), -1, width).mean(2) for x in (pc, yc))
+    best = 0.0
+    for lag in _ECHO[::3]:
+        if sample.lengths.min() <= 2 * lag:
+            break
+        best = max(best, sample.at_lag(a, b, lag).value - sample.at_lag(a, b, -lag).value)
+    return best
+
+
+def _misplaced(pc: np.ndarray, yc: np.ndarray) -> float:
+    a, b = (x / np.maximum(x.std(0), 1e-6) for x in (pc, yc))
+    cross = np.abs(a.T @ b) / len(a)
+    own = np.array([cross[k, max(0, k - 3) : k + 4].max() for k in range(len(cross))])
+    return float((cross.max(1) > 1.15 * own + 0.03).mean())
+
+
+def _curved(p: np.ndarray, y: np.ndarray) -> float:
+    """Correlation ratio of the target on the prediction, less the squared correlation, in cells of equal count."""
+    step = max(1, p.size // 400_000)
+    a, b = p.ravel()[::step].astype(np.float64), y.ravel()[::step].astype(np.float64)
+    a, b = a - a.mean(), b - b.mean()
+    edges = np.quantile(a, np.linspace(0, 1, _CURVE_BINS + 1)[1:-1])
+    cell = np.searchsorted(edges, a)
+    count = np.bincount(cell, minlength=_CURVE_BINS)
+    mean = np.bincount(cell, b, minlength=_CURVE_BINS) / np.maximum(count, 1)
+    explained = float((count * mean**2).sum()) / max(float((b * b).sum()), _TINY)
+    line = float((a * b).sum()) ** 2 / max(float((a * a).sum()) * float((b * b).sum()), _TINY)
+    return max(explained - line, 0.0)
+
+
+def _drop(r: np.ndarray) -> float:
+    width = max(1, r.size // 8)
+    means = np.convolve(r, np.ones(width) / width, mode="valid")
+    return float(means.min() / max(means.max(), 1e-6))
+
+
+def _distinct(p: np.ndarray) -> float:
+    part = p.ravel()[: 50_000]
+    return np.unique(part).size / max(part.size, 1)

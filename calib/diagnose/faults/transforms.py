@@ -15,8 +15,9 @@ import numpy as np
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry, Warp
 from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.time import rate_label, rate_ratios, read_off
 
-__all__ = ["Form", "blurred", "frequency_forms", "value_forms", "warped"]
+__all__ = ["Form", "blurred", "frequency_forms", "value_forms"]
 
 _FLOORS = (0.03, 0.07, 0.12, 0.2, 0.3, 0.4, 0.5)
 _CEILINGS = (0.6, 0.7, 0.8, 0.88, 0.94, 0.97, 0.985)
@@ -67,69 +68,64 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
     """
     f = FROZEN
     for warp in geometry.warps:
-        if warp.time != 1.0 and abs(stretch * warp.time - 1.0) > 0.02:
-            continue
-        yield Form(warp.faults, warp.label, y=warped(sample.y, warp, geometry), prior=f.rare + 1.0, read=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
-    yield Form(("area-norm",), "the other filter normalisation", y=sample.y + geometry.area.astype(np.float32), prior=f.rare)
-    yield Form(("pre-emphasis",), "pre-emphasis .97", y=sample.y + geometry.emphasis.astype(np.float32), prior=f.rare, slack=f.slack_emphasis, slack_pattern=f.slack_emphasis)  # fmt: skip
+        # A warp that hardly moves anything is hardly a fault, and easily an accident.
+        moved = float(np.sqrt(((warp.place - np.arange(warp.place.size)) ** 2).mean()))
+        yield Form(warp.faults, warp.label, y=warped(sample.y, warp), prior=f.rare + 1.0 + f.small_warp * float(np.exp(-2.0 * moved)), read=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+    for ratio in rate_ratios(stretch):
+        place = geometry.relabelled(ratio)
+        if place is not None:
+            yield Form(("sample-rate",), rate_label(ratio), y=read_off(sample.y, place), prior=f.rare, read=True, replaces_time=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+    if geometry.area is not None:
+        yield Form(("area-norm",), "the other filter normalisation", y=sample.y + geometry.area.astype(np.float32), prior=f.rare)
+    for coefficient, curve in geometry.emphasis:
+        yield Form(("pre-emphasis",), f"pre-emphasis {coefficient:g}", y=sample.y + curve.astype(np.float32), prior=f.rare, slack=f.slack_emphasis, slack_pattern=f.slack_emphasis)  # fmt: skip
 
 
 def blurred(y: np.ndarray) -> np.ndarray:
     """The target read off at its own bins with the warps' kernel: what a warp must be compared with."""
     m = y.shape[1]
-    return _read(y, np.arange(m, dtype=np.float64))
+    return read_off(y, np.arange(m, dtype=np.float64))
 
 
-def _read(y: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Bins at fractional places by quadratic B-splines: unlike linear interpolation they blur alike everywhere.
-
-    A blur raises r, because detail is what models miss; a warp must not win by that.
-    """
-    m = y.shape[1]
-    middle = np.clip(np.rint(place), 0, m - 1).astype(int)
-    f = np.clip(place - middle, -0.5, 0.5).astype(np.float32)
-    left, right = np.maximum(middle - 1, 0), np.minimum(middle + 1, m - 1)
-    return np.asarray(0.5 * (0.5 - f) ** 2 * y[:, left] + (0.75 - f**2) * y[:, middle] + 0.5 * (0.5 + f) ** 2 * y[:, right], dtype=np.float32)  # fmt: skip
-
-
-def warped(y: np.ndarray, warp: Warp, geometry: BankGeometry) -> np.ndarray:
+def warped(y: np.ndarray, warp: Warp) -> np.ndarray:
     """The target's bins read off where the faulty bank's bins lie."""
-    centres, wanted = geometry.edges[1:-1], warp.edges[1:-1]
-    out = _read(y, np.interp(wanted, centres, np.arange(centres.size)))
-    if not geometry.area_normalised:
-        own, other = (np.log(e[2:] - e[:-2]) for e in (geometry.edges, warp.edges))
-        out = out + ((other - np.interp(wanted, centres, own)) * geometry.per_ln / geometry.power).astype(np.float32)
-    return out
+    out = read_off(y, warp.place)
+    return out if warp.offset is None else out + warp.offset.astype(np.float32)
 
 
-def value_forms(sample: Sample, geometry: BankGeometry | None) -> Iterator[Form]:
+def value_forms(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
     """Floors, ceilings, logarithms, ranges of each utterance."""
     f = FROZEN
     y, p = sample.y, sample.p
-    per_ln = geometry.per_ln if geometry is not None else 1.0
+    per_ln = geometry.per_ln
     step = max(1, y.size // 200_000)
     values = np.sort(y.ravel()[::step])
-    floor = values[0] if geometry is None or geometry.floor is None else geometry.floor
+    floor = values[0] if geometry.floor is None else geometry.floor
     mass = float((values <= floor + 1e-4 * max(1.0, abs(floor))).mean())
     for share in _FLOORS:
         level = values[int((mass + share * (1 - mass)) * (values.size - 1))]
         yield Form(("raised-floor",), f"floor at {level:.2f} ({mass + share * (1 - mass):.0%} of the values)", y=np.maximum(y, level), prior=f.rare + 2.0, edge=(float(level), -1))  # fmt: skip
+    bottom = float(y.min())
+    held = float((y <= bottom + 1e-4 * max(1.0, abs(bottom))).mean())
+    if held > 0.02 and float((p < bottom).mean()) > 0.005:
+        # A point mass that the declared front end does not make is the target's own floor.
+        odd = geometry.floor is not None and abs(bottom - geometry.floor) > 0.1
+        yield Form(("raised-floor",), f"the target is cut at {bottom:.2f} ({held:.0%} of its values), the prediction is not", p=np.maximum(p, np.float32(bottom)), prior=f.rare - (8.0 if odd else 0.0), units=False)  # fmt: skip
     for share in _CEILINGS:
         level = values[int(share * (values.size - 1))]
         yield Form(("clipped",), f"ceiling at {level:.2f} ({1 - share:.0%} of the values)", y=np.minimum(y, level), prior=f.rare + 2.0, edge=(float(level), 1))  # fmt: skip
-    if geometry is None or (geometry.power == 1 and geometry.logarithmic):
-        eps = geometry.eps if geometry is not None else 1e-5
-        slope, shift = (2.007, 3.38) if geometry is None or geometry.area_normalised else (2.07, -0.84)
+    if geometry.power == 1 and geometry.logarithmic:
+        eps = geometry.eps
+        slope, shift = (2.007, 3.38) if geometry.area_normalised else (2.07, -0.84)
         power = np.maximum(slope * y + shift * per_ln, np.log(eps) * per_ln)
         yield Form(("power-floor",), f"power clamped at {eps:g}", y=power.astype(np.float32), prior=f.rare, slack=f.slack_power, units=False)  # fmt: skip
-    yield from _logarithms(p, y, geometry, per_ln)
+    yield from _logarithms(p, y, geometry.eps, per_ln)
     if len(sample) >= 2:
         yield from _own_ranges(sample)
 
 
-def _logarithms(p: np.ndarray, y: np.ndarray, geometry: BankGeometry | None, per_ln: float) -> Iterator[Form]:
+def _logarithms(p: np.ndarray, y: np.ndarray, eps: float, per_ln: float) -> Iterator[Form]:
     """A logarithm left out on one side; magnitude or power."""
-    eps = geometry.eps if geometry is not None else 1e-5
     for power, guard in ((1, eps), (2, eps**2)):
         what = "magnitude" if power == 1 else "power"
         if float((p >= 0).mean()) > 0.97:

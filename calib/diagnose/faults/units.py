@@ -53,13 +53,13 @@ class Hypothesis:
 
 
 def affine_hypotheses(
-    stats: Stats, geometry: BankGeometry | None, references: list[tuple[str, float, float]], extremes: tuple[float, float]
+    stats: Stats, geometry: BankGeometry, references: list[tuple[str, float, float]], extremes: tuple[float, float]
 ) -> list[Hypothesis]:
     """Global maps.
 
     Args:
         stats: of the sample.
-        geometry: of the target's front end, or None when unknown.
+        geometry: of the target's front end.
         references: ``(name, mean, sd)`` that a normaliser could have used.
         extremes: lowest and highest target value.
     """
@@ -80,8 +80,8 @@ def affine_hypotheses(
             add("mean-std-swapped", f"mean and sd of {name} exchanged", sd / mean, mean - sd * sd / mean, near, stretch=drift)
     add("log-base", "log10 instead of ln (factor ln 10 = 2.302585)", _LN10, 0.0)
     add("log-base", "ln instead of log10 (factor 1/ln 10 = .434294)", 1 / _LN10, 0.0)
-    per_ln = geometry.per_ln if geometry is not None and geometry.logarithmic else 1.0
-    offset = geometry.post_offset if geometry is not None else 0.0
+    per_ln = geometry.per_ln if geometry.logarithmic else 1.0
+    offset = geometry.post_offset
     for unit, size in (("20 log10", 20 / _LN10), ("10 log10", 10 / _LN10)):
         for reference in (0.0, -20.0):
             text = f"{unit}{f' {reference:+g} dB' if reference else ''} of the magnitude"
@@ -91,19 +91,19 @@ def affine_hypotheses(
             add("decibel", f"the target is {text}, the prediction ln (factor {size:.6g})", size, reference, prior=1.0)
             add("decibel", f"{text}, the target log10 (factor {size * _LN10:.6g})", 1 / (size * _LN10), -reference / (size * _LN10), prior=1.0)
             add("decibel", f"the target is {text}, the prediction log10 (factor {size * _LN10:.6g})", size * _LN10, reference, prior=1.0)
-    power = 2.007 if geometry is None or geometry.area_normalised else 2.07
-    shift = (3.38 if geometry is None or geometry.area_normalised else -0.84) * per_ln
-    if geometry is None or geometry.power == 1:
+    power = 2.007 if geometry.area_normalised else 2.07
+    shift = (3.38 if geometry.area_normalised else -0.84) * per_ln
+    if geometry.power == 1:
         add("log-power", "power instead of magnitude (about a factor 2)", 1 / power, -shift / power, f.slack_power)
         add("log-power", "the square of the magnitude (factor 2)", 0.5, offset / 2)
-    if geometry is None or geometry.power == 2:
+    if geometry.power == 2:
         add("log-power", "magnitude instead of power (about a factor 1/2)", power, shift, f.slack_power)
     add("log-power", "the root of the target's quantity (factor 1/2)", 2.0, 0.0, prior=1.0)
     for name, (slope, intercept) in RANGES.items():
-        if geometry is None or abs(per_ln / slope - 1.0) > 1e-3 or abs(intercept - offset) > 1e-3:
+        if abs(per_ln / slope - 1.0) > 1e-3 or abs(intercept - offset) > 1e-3:
             add("range-normalised", name, per_ln / slope, offset - intercept * per_ln / slope, prior=1.0)
     low, high = extremes
-    bottom = geometry.floor if geometry is not None and geometry.floor is not None else low
+    bottom = low if geometry.floor is None else geometry.floor
     if high > bottom:
         size = high - bottom
         add("range-normalised", "[0, 1] from floor to maximum", size, bottom, f.slack_range, 1.0)

@@ -1,0 +1,180 @@
+"""Time: shifts, fractions of a frame, drift, and audio read at another sample rate.
+
+A lag is where the correlation of the centred, whitened frames peaks; a drift is a stretch of the prediction that raises
+it. Audio at another rate changes both time and frequency: each of the usual ratios is tried with its warp of the bins.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from calib.diagnose.faults.geometry import BankGeometry
+from calib.diagnose.faults.sample import Correlation, Sample, whitened
+from calib.diagnose.faults.structure import Step, Undo
+
+__all__ = ["all_ratios", "rate_label", "rate_ratios", "read_off", "undo_time"]
+
+_LAGS = range(-8, 9)
+_LIFT = 0.04  # of r, least
+_SURE = 3.0  # jackknife standard errors
+_FRACTION = 0.28  # of a frame: nearer to 0 is no shift
+_STRETCHES = tuple(1.0 + k / 100 for k in range(-12, 13) if k)
+_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+@functools.cache
+def _ratios() -> dict[float, tuple[int, int]]:
+    """Ratios of the usual sample rates between .45 and 2.2, no two nearer than 1 %, with a pair that makes each."""
+    found: dict[float, tuple[int, int]] = {}
+    for read in (22050, 16000, 24000, 44100, 48000, 32000, 11025, 8000):
+        for true in _RATES:
+            ratio = true / read
+            if true != read and 0.45 <= ratio <= 2.2 and all(abs(ratio / other - 1.0) > 0.01 for other in found):
+                found[ratio] = (true, read)
+    return dict(sorted(found.items()))
+
+
+def all_ratios() -> list[float]:
+    """Every ratio of sample rates that is tried."""
+    return list(_ratios())
+
+
+def rate_ratios(stretch: float) -> list[float]:
+    """Ratios of sample rates that would stretch time so: target frames in one predicted frame."""
+    return [ratio for ratio in _ratios() if abs(ratio * stretch - 1.0) < 0.02]
+
+
+def rate_label(ratio: float) -> str:
+    """A ratio for people."""
+    true, read = min(_ratios().items(), key=lambda item: abs(item[0] - ratio))[1]
+    return f"audio at {ratio:.3f} times the rate it was taken for (as {true} Hz read as {read} Hz)"
+
+
+def undo_time(
+    sample: Sample, library: frozenset[str], autoregressive: bool | None, geometry: BankGeometry | None = None
+) -> Step:
+    """A shift by whole frames or a fraction of one, or a drift."""
+    x, y = whitened(sample.pc), whitened(sample.yc)
+    lags = {lag: sample.at_lag(x, y, lag) for lag in _LAGS}
+    own = lags[0]
+    drift = _drift(sample, x, y, geometry)
+    if drift is not None and "time-stretch" in library:
+        factor, stretched, start, found, warped = drift
+        best_lag = max(abs(c.value) for c in lags.values())
+        if abs(found.value) - best_lag > _LIFT and found.beats(start) > _SURE and (not warped or abs(found.value) > 0.2):
+            text = f"r {own.value:.3f} as it is, {found.value:.3f} with the prediction {'slowed' if factor < 1 else 'sped up'} by {abs(factor - 1):.1%}{' and its bins moved as much' if warped else ''}"
+            return Step(stretched, ("time-stretch",), f"{factor:.4f} target frames in one predicted frame", found.beats(start), abs(found.value) - abs(start.value), [text], lambda p, y: stretch(p, y, factor), factor)  # fmt: skip
+    peak = max(lags, key=lambda lag: (abs(lags[lag].value), -abs(lag)))
+    top = lags[peak]
+    position = peak + _vertex(lags, peak)
+    nature = autoregressive is not False and -_FRACTION < position < 1.0 + _FRACTION
+    whole = round(position)
+    if nature or abs(position) < _FRACTION:
+        return Step(sample, lag=position)
+    text = f"the correlation peaks {position:+.2f} frames from where it should ({top.value:.3f} there, {own.value:.3f} at 0)"
+    half = abs(abs(position) - 0.5) <= 0.5 - _FRACTION
+    if half and "half-hop" in library and abs(position) < 1:
+        sure = _position_sure(lags, peak, position)
+        if sure > _SURE:
+            undo: Undo = lambda p, y: _halved(p, y, position)  # noqa: E731 - kept in the step
+            return Step(sample.replaced(undo), ("half-hop",), f"{position:+.2f} frames", sure, abs(top.value) - abs(own.value), [text], undo, lag=position)  # fmt: skip
+        return Step(sample, lag=position)
+    sure = max(top.beats(own), _position_sure(lags, peak, position))
+    if whole and "shift" in library and sure > _SURE:
+        back: Undo = lambda p, y: _moved(p, y, whole)  # noqa: E731 - kept in the step
+        return Step(sample.replaced(back), ("shift",), f"{whole:+d} frames", sure, abs(top.value) - abs(own.value), [text], back, lag=float(whole))  # fmt: skip
+    return Step(sample, lag=position)
+
+
+def _vertex(lags: dict[int, Correlation], peak: int) -> float:
+    """Where the parabola through the peak and its neighbours has its top, in frames from the peak."""
+    if peak - 1 not in lags or peak + 1 not in lags:
+        return 0.0
+    left, mid, right = (abs(lags[peak + d].value) for d in (-1, 0, 1))
+    bend = left - 2 * mid + right
+    return float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def _position_sure(lags: dict[int, Correlation], peak: int, position: float) -> float:
+    """Jackknife standard errors between the peak's position and 0."""
+    left, mid, right = (np.abs(lags[peak + d].left_out) if peak + d in lags else np.abs(lags[peak].left_out) for d in (-1, 0, 1))  # fmt: skip
+    bend = left - 2 * mid + right
+    places = peak + np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1.0), 0.0)
+    count = places.size
+    error = float(np.sqrt((count - 1) / count * ((places - places.mean()) ** 2).sum()))
+    return abs(position) / max(error, 1e-3)
+
+
+def _moved(p: np.ndarray, y: np.ndarray, late: int) -> tuple[np.ndarray, np.ndarray]:
+    return (p[late:], y[: len(y) - late]) if late > 0 else (p[: len(p) + late], y[-late:])
+
+
+def _halved(p: np.ndarray, y: np.ndarray, late: float) -> tuple[np.ndarray, np.ndarray]:
+    """The *target* moved by a fraction of a frame: both sides are then smoothed alike by the interpolation."""
+    n = np.arange(len(y)) - late
+    inside = (n >= 0) & (n <= len(y) - 1)
+    return p[inside], _at(y, n[inside])
+
+
+def read_off(y: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Bins at fractional places by quadratic B-splines: unlike linear interpolation they blur alike everywhere.
+
+    A blur raises r, because detail is what models miss; a warp must not win by that.
+    """
+    m = y.shape[1]
+    middle = np.clip(np.rint(place), 0, m - 1).astype(int)
+    f = np.clip(place - middle, -0.5, 0.5).astype(np.float32)
+    left, right = np.maximum(middle - 1, 0), np.minimum(middle + 1, m - 1)
+    return np.asarray(0.5 * (0.5 - f) ** 2 * y[:, left] + (0.75 - f**2) * y[:, middle] + 0.5 * (0.5 + f) ** 2 * y[:, right], dtype=np.float32)  # fmt: skip
+
+
+def _at(mel: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    low = np.clip(np.floor(frames).astype(int), 0, len(mel) - 2)
+    share = (frames - low)[:, None].astype(np.float32)
+    return np.asarray((1 - share) * mel[low] + share * mel[low + 1])
+
+
+def stretch(p: np.ndarray, y: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """The prediction at the target's times: frame t of the target lies at ``t / factor`` of the prediction."""
+    n = np.arange(len(y)) / factor
+    inside = n <= len(p) - 1
+    return _at(p, n[inside]), y[inside]
+
+
+def _drift(
+    sample: Sample, x: np.ndarray, y: np.ndarray, geometry: BankGeometry | None
+) -> tuple[float, Sample, Correlation, Correlation, bool] | None:
+    """The best stretch, with or without the warp of a relabelled sample rate; None where none helps."""
+    # Neighbouring bins say the same about time: a quarter of them is enough to look with.
+    width = 4 if sample.n_mels % 4 == 0 else 1
+
+    def coarse(mel: np.ndarray) -> np.ndarray:
+        return mel.reshape(len(mel), -1, width).mean(axis=2)
+
+    low = Sample(list(zip(sample.cut(coarse(x)), sample.cut(coarse(y)), strict=True)))
+    own = abs(low.correlation(low.pc, low.yc).value)
+    scores: dict[tuple[float, float], float] = {}
+    for factor in (*_STRETCHES, *(1.0 / ratio for ratio in _ratios())):
+        other = low.replaced(lambda p, q, f=factor: stretch(p, q, f))  # type: ignore[misc]
+        scores[factor, 1.0] = abs(other.correlation(other.pc, other.yc).value)
+    for ratio in _ratios():
+        place = None if geometry is None else geometry.relabelled(ratio)
+        if place is None:
+            continue
+        moved = Sample(list(zip(sample.cut(coarse(x)), sample.cut(coarse(read_off(y, place))), strict=True)))
+        other = moved.replaced(lambda p, q, f=1.0 / ratio: stretch(p, q, f))  # type: ignore[misc]
+        scores[1.0 / ratio, ratio] = abs(other.correlation(other.pc, other.yc).value)
+    best, ratio = max(scores, key=lambda key: scores[key])
+    if scores[best, ratio] - own < _LIFT:
+        return None
+    place = geometry.relabelled(ratio) if geometry is not None and ratio != 1.0 else None
+    full = sample.replaced(lambda p, q: stretch(p, q, best))
+    # The same frames of the unstretched prediction, so that both correlations are of the same groups.
+    same = sample.replaced(lambda p, q: (p[: len(stretch(p, q, best)[1])], stretch(p, q, best)[1]))
+    start = same.correlation(whitened(same.pc), whitened(same.yc))
+    heard = full.yc if place is None else full.centre(read_off(full.y, place))
+    return best, full, start, full.correlation(whitened(full.pc), whitened(heard)), place is not None
+
+
