@@ -22,6 +22,10 @@ def diagnose(
     ],
     stats: o.StatsFile = None,
     frontend: o.OptionalFrontEnd = None,
+    audio: o.AudioSource = None,
+    columns: o.Columns = None,
+    audio_root: o.AudioRoot = None,
+    split: o.Split = None,
     layout: o.Layout = None,
     output_space: o.OutputSpace = None,
     limit: o.Limit = None,
@@ -35,8 +39,8 @@ def diagnose(
 ) -> None:
     """Judge and print."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
-    judgement = judge(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed))
+    judgement = judge(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split))
     o.show(render(judgement))
     o.emit_json(json_, judgement.diagnosis.to_json(), force=force)
     verdict = judgement.diagnosis.verdict
-    o.gate(fail_on, verdict.status, verdict.headline)
+    o.gate(fail_on, judgement.diagnosis.status, verdict.headline)

@@ -132,6 +132,10 @@ def fit_scaler(
     output: o.Output = None,
     stats: o.StatsFile = None,
     frontend: o.OptionalFrontEnd = None,
+    audio: o.AudioSource = None,
+    columns: o.Columns = None,
+    audio_root: o.AudioRoot = None,
+    split: o.Split = None,
     layout: o.Layout = None,
     output_space: o.OutputSpace = None,
     limit: o.Limit = None,
@@ -154,7 +158,7 @@ def fit_scaler(
     path = output or Path(DEFAULT_NAME)
     result = run(
         FitConfig(
-            JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed),
+            JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split),
             path,
             overwrite=force,
             override=force,
@@ -174,4 +178,4 @@ def fit_scaler(
         terminal.warning(
             f'{result.params} was written by force, with "verdict": "no-signal" inside; it repairs nothing'
         )
-    o.gate(fail_on, verdict.status, verdict.headline)
+    o.gate(fail_on, result.judgement.diagnosis.status, verdict.headline)

@@ -18,19 +18,24 @@ from typing import Any
 import numpy as np
 
 from calib import __version__
+from calib.commands.recordings import Recordings, find_recordings
 from calib.console import table, terminal
-from calib.data.pairs import Pair, Pairs, open_pairs
+from calib.data.pairs import LengthMismatch, Pair, Pairs, open_pairs
+from calib.data.sources import open_source
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
+from calib.diagnose.causes import next_steps, percent_sure, worst_first
 from calib.errors import DataError, UsageError
 from calib.mel.exact import MultisetDigest
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import DatasetStatistics, measure, stats_file
+from calib.mel.variants import Variants, bank_geometry
 from calib.params import SCALING_SCHEMA, MelNormalizer, ParamsWarning
 
 __all__ = [
     "OWN_TARGETS",
     "JudgeConfig",
     "Judgement",
+    "causes",
     "check_identity",
     "differing_fields",
     "judge",
@@ -56,6 +61,10 @@ class JudgeConfig:
     limit: int | None = None
     allow_skipped: float = 1.0
     seed: int = 0
+    audio: str | None = None
+    columns: str | None = None
+    audio_root: Path | None = None
+    split: str | None = None
 
 
 @dataclass
@@ -69,6 +78,7 @@ class Judgement:
         stats: content of the statistics file that was given, or None.
         header: of the pairs: ids, front end, output space, kind.
         provenance: what can change the result.
+        audio: whether the audio of the targets was there to be used.
     """
 
     diagnosis: Diagnosis
@@ -77,6 +87,7 @@ class Judgement:
     stats: dict[str, Any] | None
     header: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+    audio: bool = False
 
     @property
     def pairs(self) -> Pairs:
@@ -121,8 +132,14 @@ class OpenedPairs:
         """
         try:
             pair = self.pairs.load(self.pairs.entries[index])
+        except LengthMismatch as error:
+            raise UnusablePairError(
+                error.message, pred_frames=error.pred_frames, target_frames=error.target_frames
+            ) from error
         except DataError as error:
             raise UnusablePairError(error.message) from error
+        if pair.overflow:
+            raise UnusablePairError("; ".join(pair.overflow), fatal=True)
         self.notices.update(dict.fromkeys(pair.notices))
         if index not in self._seen:
             self._seen.add(index)
@@ -167,6 +184,7 @@ def judge(config: JudgeConfig) -> Judgement:
     if space not in {"raw", "normalized"}:
         raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
     opened = OpenedPairs(pairs)
+    recordings, deaf = _recordings(config, pairs, frontend)
     notes = (
         [
             f"{len(pairs.orphans)} files without a partner were left out: {', '.join(str(o.id) for o in pairs.orphans[:3])}"
@@ -185,7 +203,13 @@ def judge(config: JudgeConfig) -> Judgement:
             seed=config.seed,
             allow_skipped=config.allow_skipped,
             notes=notes,
+            bank=bank_geometry(frontend, pairs.n_mels),
+            recomputed=None if recordings is None or frontend is None else Variants(frontend, recordings.samples),
         )
+    if deaf is not None:
+        diagnosis.skipped["audio"] = deaf
+    if recordings is not None and (problems := recordings.problems()) is not None:
+        diagnosis.notes.append(problems)
     diagnosis.notes[:0] = list(opened.notices)[:10]
     if any(entry.free_running is not None for entry in pairs.entries):
         diagnosis.skipped["free running"] = "this version judges the teacher-forced predictions only"
@@ -198,7 +222,32 @@ def judge(config: JudgeConfig) -> Judgement:
         },
         "source_digest": opened.digest(),
     }
-    return Judgement(diagnosis, opened, frontend, None if normalizer is None else normalizer.extra, header, provenance)
+    extra = None if normalizer is None else normalizer.extra
+    return Judgement(diagnosis, opened, frontend, extra, header, provenance, recordings is not None)
+
+
+def _recordings(
+    config: JudgeConfig, pairs: Pairs, frontend: FrontEnd | None
+) -> tuple[Recordings | None, str | None]:
+    """The audio of the pairs, and why it cannot be used where it is there and cannot.
+
+    Raises:
+        DataError: ``--audio`` cannot be opened, or none of it belongs to a pair.
+    """
+    source = None
+    if config.audio is not None:
+        source = open_source(config.audio, columns=config.columns, audio_root=config.audio_root, split=config.split)
+        terminal.notice(source.describe())
+    paths, said = find_recordings(pairs.entries, source)
+    if said is not None:
+        terminal.notice(said)
+    if not any(paths):
+        return None, None
+    if frontend is None:
+        return None, "the front end of the targets is unknown, so nothing can be made from their audio; give --frontend NAME"
+    if frontend.n_mels != pairs.n_mels:
+        return None, f"the front end makes {frontend.n_mels} mel bins, and the targets have {pairs.n_mels}"
+    return Recordings([entry.id for entry in pairs.entries], paths, frontend.sample_rate), None
 
 
 @contextlib.contextmanager
@@ -343,7 +392,7 @@ def render(judgement: Judgement, *, why: bool = True, forced: bool = False) -> l
     """
     d, unit = judgement.diagnosis, judgement.unit
     v = d.verdict
-    lines = [v.headline, v.sentence + "."]
+    lines = [v.headline, v.sentence + ".", *causes(d)]
     if v.refusal and not forced:
         lines.append(v.refusal + ".")
     lines += [f"warning: {text}." for text in v.warnings]
@@ -361,7 +410,17 @@ def render(judgement: Judgement, *, why: bool = True, forced: bool = False) -> l
             "why (the first state whose rules all hold decides):",
             *(f"  {check.text()}" for check in v.checks),
         ]
-    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(v.next_steps, 1))]
+    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(next_steps(d), 1))]
+    return lines
+
+
+def causes(d: Diagnosis) -> list[str]:
+    """What is wrong by name, the worst first: how sure, what was measured, and how it comes about."""
+    lines = []
+    for finding in worst_first(d.faults):
+        lines.append(f"cause: {finding.sentence} (confidence {percent_sure(finding)})")
+        lines += [f"    {text}" for text in finding.evidence]
+        lines.append(f"    why: {finding.entry.cause}")
     return lines
 
 

@@ -59,6 +59,15 @@ AudioRoot = Annotated[
     Path | None,
     typer.Option("--audio-root", help="Folder that a filelist's paths are relative to.", show_default=False),
 ]
+AudioSource = Annotated[
+    str | None,
+    typer.Option(
+        "--audio",
+        metavar="SOURCE",
+        help="SOURCE whose audio the targets were made from, matched by id: tells apart faults of the front end that mels alone cannot.",
+        show_default=False,
+    ),
+]
 Split = Annotated[
     str | None, typer.Option("--split", help="Use metadata_NAME.csv / NAME.txt of the source.", show_default=False)
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import JudgeConfig, Judgement, judge, render
+from calib.commands.judge import JudgeConfig, Judgement, causes, judge
 from calib.commands.plugins import VocoderConfig, open_vocoder
 from calib.console import terminal
 from calib.data.files import atomic_writer, ensure_writable, read_json, write_json
@@ -98,7 +98,7 @@ def write_report(judgement: Judgement, config: ReportConfig, written: dict[str, 
     builder = _Examples(judgement, config, notes)
     examples = builder.build()
     if notes:
-        judgement.diagnosis.skipped["audio"] = "; ".join(notes)
+        judgement.diagnosis.skipped["players"] = "; ".join(notes)
     report = build_report(
         ReportInput(
             title=config.title,
@@ -112,6 +112,7 @@ def write_report(judgement: Judgement, config: ReportConfig, written: dict[str, 
                 **judgement.provenance,
                 "frontend": fe.name if fe else None,
                 "vocoder": config.vocoder.spec if config.audio else None,
+                "audio of the targets": judgement.audio,
             },
             written=written,
         )
@@ -223,13 +224,17 @@ def report(
     stats: o.StatsFile = None,
     params: o.ParamsFile = None,
     frontend: o.OptionalFrontEnd = None,
+    audio: o.AudioSource = None,
+    columns: o.Columns = None,
+    audio_root: o.AudioRoot = None,
+    split: o.Split = None,
     layout: o.Layout = None,
     output_space: o.OutputSpace = None,
     vocoder: o.VocoderSpec = "griffin-lim",
     vocoder_checkpoint: o.VocoderCheckpoint = None,
-    audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="With players of target, raw, calibrated and constant.")
-    ] = True,
+    no_audio: Annotated[
+        bool, typer.Option("--no-audio", help="Without players of target, raw, calibrated and constant.")
+    ] = False,
     limit: o.Limit = None,
     allow_skipped: o.AllowSkipped = 1.0,
     seed: o.Seed = 0,
@@ -249,13 +254,11 @@ def report(
             raise UsageError(f"-o {path} is a file; give a folder, or a name that ends in .html")
         path = path / "report.html"
     config = ReportConfig(
-        JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed), path, title or name, params, VocoderConfig(vocoder, vocoder_checkpoint, {}, device), audio, force,
+        JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split), path, title or name, params, VocoderConfig(vocoder, vocoder_checkpoint, {}, device), not no_audio, force,
     )  # fmt: skip
     result = run(config)
-    lines = render(result.judgement, why=False)
-    terminal.result(lines[0], "bold")
-    terminal.result(lines[1])
+    verdict = result.judgement.diagnosis.verdict
+    o.show([verdict.headline, verdict.sentence + ".", *causes(result.judgement.diagnosis)])
     terminal.result(f"written: {result.html} ({result.html.stat().st_size / 1e6:.2f} MB) and {result.twin}")
     o.emit_json(json_, result.judgement.diagnosis.to_json(), force=force)
-    verdict = result.judgement.diagnosis.verdict
-    o.gate(fail_on, verdict.status, verdict.headline)
+    o.gate(fail_on, result.judgement.diagnosis.status, verdict.headline)

@@ -301,4 +301,4 @@ def run_command(
             terminal.result(f"written: {path}")
     refuse(result.judgement)
     verdict = result.judgement.diagnosis.verdict
-    o.gate(fail_on, verdict.status, verdict.headline)
+    o.gate(fail_on, result.judgement.diagnosis.status, verdict.headline)

@@ -39,6 +39,7 @@ __all__ = [
     "open_pairs",
 ]
 
+_HALF_MAX = 65504.0  # largest float16
 CROPPED_FRAMES = 8  # |T' - T| up to this is rounding at the edges; more is a finding
 
 
@@ -89,6 +90,8 @@ class Pair:
         notices: what was done to make the shapes equal, in words.
         nonfinite_pred: how many values of ``pred`` are NaN or infinite.
         nonfinite_target: the same for ``target``.
+        overflow: a sentence for each side whose file is half precision (float16) and holds values beyond what that
+            can: they became infinite, or stand at its end.
         text: what is said, or "".
         speaker: name, or None.
         language: code, or None.
@@ -100,6 +103,7 @@ class Pair:
     notices: list[str] = field(default_factory=list)
     nonfinite_pred: int = 0
     nonfinite_target: int = 0
+    overflow: tuple[str, ...] = ()
     text: str = ""
     speaker: str | None = None
     language: str | None = None
@@ -161,8 +165,10 @@ class Pairs:
             LengthMismatch: the lengths differ by more than 8 frames.
             DataError: a file cannot be read; the numbers of mel bins differ; the stated length does not fit.
         """
-        pred = self._trim(entry, as_time_first(load_array(entry.pred, entry.pred_key), self.layout_pred), "prediction")
-        target = self._trim(entry, self._target(entry), "target")
+        stored = load_array(entry.pred, entry.pred_key)
+        pred = self._trim(entry, as_time_first(stored, self.layout_pred), "prediction")
+        true, half_target = self._target(entry)
+        target = self._trim(entry, true, "target")
         if pred.shape[1] != target.shape[1]:
             raise DataError(
                 f"{entry.id}: the prediction has {pred.shape[1]} mel bins, the target {target.shape[1]}",
@@ -184,6 +190,8 @@ class Pairs:
             both = min(frames, wanted)
             notices.append(f"{entry.id}: prediction {frames} frames, target {wanted}: cropped to {both}")
             pred, target = pred[:both], target[:both]
+        sides = (("prediction", pred, stored.dtype == np.float16), ("target", target, half_target))
+        overflow = tuple(f"{entry.id}: {text}" for what, mel, half in sides if half and (text := _overflow(what, mel)))
         return Pair(
             entry.id,
             pred,
@@ -191,6 +199,7 @@ class Pairs:
             notices,
             _nonfinite(pred),
             _nonfinite(target),
+            overflow,
             entry.text,
             entry.speaker,
             entry.language,
@@ -211,9 +220,11 @@ class Pairs:
             )
         return mel
 
-    def _target(self, entry: PairEntry) -> np.ndarray:
+    def _target(self, entry: PairEntry) -> tuple[np.ndarray, bool]:
+        """The target ``(T, M)``, and whether its file is half precision."""
         if entry.target is not None:
-            return as_time_first(load_array(entry.target, entry.target_key), self.layout_target)
+            stored = load_array(entry.target, entry.target_key)
+            return as_time_first(stored, self.layout_target), stored.dtype == np.float16
         if entry.audio is None or self.frontend is None:
             raise _needs_frontend(entry.id)
         from calib.data.audio import read_audio
@@ -225,7 +236,7 @@ class Pairs:
             raise DataError(f"{entry.id}: no mel from {entry.audio}: {error}") from error
         if mel.ndim != 2 or not mel.size:
             raise DataError(f"{entry.id}: no mel from {entry.audio}: its {len(samples)} samples give shape {mel.shape}")
-        return mel
+        return mel, False
 
     def _trim(self, entry: PairEntry, mel: np.ndarray, what: str) -> np.ndarray:
         """Without padding. A prediction shorter than the stated length is not padded: its length is the finding."""
@@ -238,6 +249,14 @@ class Pairs:
 
 def _nonfinite(mel: np.ndarray) -> int:
     return int(mel.size - np.count_nonzero(np.isfinite(mel)))
+
+
+def _overflow(what: str, mel: np.ndarray) -> str:
+    """What to say of values that half precision could not hold, or ""."""
+    count = int(np.count_nonzero(np.abs(mel) >= _HALF_MAX))  # NaN compares as false
+    if not count:
+        return ""
+    return f"{count} values of the {what} are infinite or at ±{_HALF_MAX:g}, the end of half precision: fp16 overflow; compute or store this mel in float32"
 
 
 def _needs_frontend(name: str) -> UsageError:

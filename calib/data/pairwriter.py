@@ -20,7 +20,7 @@ from calib.data.pairfiles import HEADER_NAME, INDEX_NAME, SCHEMA, arrays_below
 from calib.data.sources.base import Item, Source, safe_name
 from calib.errors import DataError, UsageError
 
-__all__ = ["Matching", "PairsWriter", "index_pairs"]
+__all__ = ["Matching", "PairsWriter", "index_pairs", "match_names"]
 
 _SIDES = {"pred": "predictions", "target": "targets", "free_running": "free_running"}
 
@@ -257,9 +257,9 @@ def index_pairs(
     free = {} if free_running_dir is None else _arrays(Path(free_running_dir))
     items: dict[str, Item] = {} if audio_source is None else {item.id: item for item in audio_source}
     wanted = list(targets) if targets is not None else list(items)
-    matches = _match(list(preds), wanted)
-    described = {} if targets is None else _match(list(matches), list(items))
-    running = _match(list(preds), list(free))
+    matches = match_names(list(preds), wanted)
+    described = {} if targets is None else match_names(list(matches), list(items))
+    running = match_names(list(preds), list(free))
     names = _ids(matches, targets is None)
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
@@ -317,8 +317,12 @@ def _stem(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def _match(left: list[str], right: list[str]) -> dict[str, str]:
-    """Which name of ``right`` belongs to which of ``left``; in the order of ``left``."""
+def match_names(left: list[str], right: list[str]) -> dict[str, str]:
+    """Which name of ``right`` belongs to which of ``left``; in the order of ``left``.
+
+    By relative path, else by stem, else by stem without affixes such as ``_mel``; each only where it is unique on both
+    sides.
+    """
     found: dict[str, str] = {}
     taken: set[str] = set()
     # From strict to loose, so that an exact partner is never lost to a looser one.

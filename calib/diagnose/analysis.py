@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.diagnose.causes import untested
 from calib.diagnose.diagnosis import AffineMap, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
@@ -84,7 +85,7 @@ def analyze(
         verdict = decide(Evidence(reader.n_frames, invalid=tuple(invalid)))
         why = "the data cannot be judged" if invalid else verdict.sentence
         return Diagnosis(
-            verdict, len(reader.usable), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, notes=notes,
+            verdict, len(reader.usable), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, faults=reader.faults, notes=notes,
             skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
         )  # fmt: skip
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
@@ -161,7 +162,7 @@ class _Analysis:
         serious, plain = self._findings(pass2, null, probe, by_name[chosen])
         verdict = decide(
             Evidence(
-                findings=len(serious),
+                findings=len(serious) + len(explanation.findings),
                 n_frames=reader.n_frames,
                 r_w=float(s.r_w),
                 r_w_low=r_interval.low,
@@ -209,6 +210,7 @@ class _Analysis:
             faults=explanation.findings,
         )
         d.notes += serious + plain
+        d.skipped |= untested(explanation, bank=self.context.bank, n_utterances=len(sampled), library=self.context.library)
         if self.autoregressive is None:
             d.skipped["copying and persistence"] = "the pairs do not say whether the model is autoregressive"
         if not reader.by_utterance:

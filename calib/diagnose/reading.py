@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from calib.diagnose.faults.evidence import Finding
+from calib.diagnose.lengths import explain_lengths
 from calib.diagnose.moments import Moments, UnitMoments, unit_moments
+from calib.diagnose.sampled import FrameSample, FrameSampler
 
 __all__ = ["FOLDS", "MIN_UTTERANCES", "PairSet", "Reader", "Unit", "UnusablePairError"]
 
@@ -22,7 +25,22 @@ _STILL_FRAMES, _STILL = 20, 0.02
 
 
 class UnusablePairError(Exception):
-    """Raised by `PairSet.arrays` for a pair that cannot be read or whose shapes do not fit; the text says why."""
+    """Raised by `PairSet.arrays` for a pair that cannot be read or whose shapes do not fit; the text says why.
+
+    Args:
+        message: why.
+        pred_frames: length of the prediction where the two lengths are what does not fit, else None.
+        target_frames: the same of the target.
+        fatal: one such pair makes the data invalid, however many there are (values that overflowed).
+    """
+
+    def __init__(
+        self, message: str, *, pred_frames: int | None = None, target_frames: int | None = None, fatal: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.pred_frames = pred_frames
+        self.target_frames = target_frames
+        self.fatal = fatal
 
 
 class PairSet(Protocol):
@@ -65,6 +83,8 @@ class Reader:
         pairs: the pairs.
         notes: where notices go.
         allow_skipped: percent of pairs that may be unusable.
+
+    After `first_pass`, ``faults`` holds what the lengths of unusable pairs name.
     """
 
     def __init__(self, pairs: PairSet, notes: list[str], allow_skipped: float = 1.0) -> None:
@@ -76,6 +96,8 @@ class Reader:
         self.units: list[Unit] = []
         self.moments: list[UnitMoments] = []
         self.n_mels = 0
+        self.faults: list[Finding] = []
+        self._sampler = FrameSampler()
 
     @property
     def n_frames(self) -> int:
@@ -101,16 +123,26 @@ class Reader:
         """
         broken: list[str] = []
         bad: list[str] = []
+        unequal: list[tuple[str, tuple[int, int]]] = []
         padded = 0
         for index in range(len(self.pairs)):
             n, problem = 0, None
             try:
                 p, y = self.pairs.arrays(index)
             except UnusablePairError as error:
-                problem = str(error)
+                if error.fatal:
+                    bad.append(str(error))
+                elif error.pred_frames and error.target_frames:
+                    unequal.append((str(error), (error.pred_frames, error.target_frames)))
+                else:
+                    problem = str(error)
             else:
                 if p.shape != y.shape or y.ndim != 2:
-                    problem = f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}"
+                    text = f"{self.pairs.name(index)}: the prediction is {p.shape}, the target {y.shape}"
+                    if p.ndim == y.ndim == 2 and p.shape[1] == y.shape[1] and len(p) and len(y):
+                        unequal.append((text, (len(p), len(y))))
+                    else:
+                        problem = text
                 elif 0 in y.shape:
                     problem = f"{self.pairs.name(index)}: no frames or no bins, the shape is {y.shape}"
                 elif y.shape[1] != (self.n_mels or y.shape[1]):
@@ -129,6 +161,7 @@ class Reader:
             if problem is not None:
                 broken.append(problem)
             elif n:
+                self._sampler.add(len(self.usable), p[:n], y[:n])
                 self.usable.append(index)
                 self.moments.append(unit_moments(p[:n], y[:n]))
                 self.units.append(Unit(index, 0, n))
@@ -137,10 +170,11 @@ class Reader:
                 f"{padded} frames of padding or digital silence (a tail in which the target stands still) were left out"
             )
         invalid = [_first(bad)] if bad else []
-        if broken and 100.0 * len(broken) > self.allow_skipped * len(self.pairs):
-            invalid.append(_first(broken))
-        elif broken:
-            self.notes.append(f"skipped {_first(broken)}")
+        reasons = self._lengths(unequal) + ([_first(broken)] if broken else [])
+        if reasons and 100.0 * (len(broken) + len(unequal)) > self.allow_skipped * len(self.pairs):
+            invalid += reasons
+        else:
+            self.notes += [f"skipped {reason}" for reason in reasons]
         if invalid or not self.moments:
             return invalid, (0.0, 1.0)
         summary = Moments(self.moments).summary()
@@ -157,12 +191,29 @@ class Reader:
             self._split(self.usable[0])
         return [], (mean, std)
 
+    def _lengths(self, unequal: list[tuple[str, tuple[int, int]]]) -> list[str]:
+        """Why pairs differ in length, with examples; a fault is named where more than the allowed share has it."""
+        if not unequal:
+            return []
+        cause = explain_lengths([lengths for _, lengths in unequal])
+        if cause.finding is not None and 100.0 * len(unequal) > self.allow_skipped * len(self.pairs):
+            self.faults.append(cause.finding)
+        return [f"{len(unequal)} of {len(self.pairs)} pairs differ too much in length to be compared: {cause.sentence} ({_first([text for text, _ in unequal])})"]  # fmt: skip
+
     def _split(self, index: int) -> None:
         """A single utterance is held out block by block."""
         p, y = self.arrays(index)
         edges = np.linspace(0, p.shape[0], FOLDS + 1).astype(int)
         self.units = [Unit(index, int(a), int(b)) for a, b in itertools.pairwise(edges) if b > a]
         self.moments = [unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
+
+    def frame_sample(self) -> FrameSample:
+        """Every k-th frame of all, as stored, with its unit; after `first_pass`, of pairs that can be judged."""
+        found = self._sampler.result()
+        if len(self.usable) > 1:
+            return found
+        places = self._sampler.step * np.arange(found.unit.size)
+        return replace(found, unit=np.searchsorted([unit.start for unit in self.units], places, side="right") - 1)
 
     def probe_sample(self) -> list[int]:
         """Indices of at most `_PROBED` utterances, evenly spread."""

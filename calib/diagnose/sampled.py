@@ -88,21 +88,32 @@ class FrameSampler:
     """Gathers a sample while the pairs are read in order.
 
     Args:
-        frames: how many will come.
-        most: how many to keep at most.
+        frames: how many will come; None: not known yet, so that the sample is halved whenever it is full.
+        most: how many to keep at most; at least half of it, where so many come.
+
+    ``step`` says how many frames each one kept stands for: row k of the sample is frame ``k * step`` of all.
     """
 
-    def __init__(self, frames: int, most: int = _SAMPLED_FRAMES) -> None:
-        self._step = max(1, -(-frames // most))
-        self._next = 0
+    def __init__(self, frames: int | None = None, most: int = _SAMPLED_FRAMES) -> None:
+        self.step = 1 if frames is None else max(1, -(-frames // most))
+        self._most = most if frames is None else None
+        self._seen = 0
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, unit: int, p: np.ndarray, y: np.ndarray) -> None:
         """The frames of one unit, ``(T, M)`` both."""
-        rows = slice(self._next, None, self._step)
+        until = self._seen + p.shape[0]
+        if self._most is not None and -(-until // self.step) > self._most:
+            before = self.step
+            while -(-until // self.step) > self._most:
+                self.step *= 2
+            if self._parts:  # of those kept, every second of every second ...
+                kept = (np.concatenate(column)[:: self.step // before] for column in zip(*self._parts, strict=True))
+                self._parts = [tuple(kept)]  # type: ignore[list-item]
+        rows = slice(-self._seen % self.step, None, self.step)
         taken = p[rows].astype(np.float64)
         self._parts.append((taken, y[rows].astype(np.float64), np.full(taken.shape[0], unit, dtype=np.intp)))
-        self._next = (self._next - p.shape[0]) % self._step
+        self._seen = until
 
     def result(self) -> FrameSample:
         """All that was kept.

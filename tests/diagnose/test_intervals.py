@@ -197,6 +197,17 @@ def test_blocks_give_the_same_whatever_shifts_their_sums_are_about() -> None:
     assert "blocks of 100 frames, within these utterances only" in found.method
 
 
+def test_the_sums_of_blocks_are_about_the_means_of_all_data() -> None:
+    """Blocks overlap, so their own means differ from those of all frames."""
+    y = mel_field(420, 0, 8) + np.linspace(0, 2, 420, dtype=np.float32)[:, None]
+    p = prediction(y, 0.7, 0)
+    found = Jackknife(moments([p], [y]), cut([p], [y])).units
+    dp, dy = p - p.astype(np.float64).mean(0), y - y.astype(np.float64).mean(0)
+    for row, values in enumerate((dp, dy, dp * dp, dy * dy, dp * dy, np.ones_like(dp))):
+        wanted = [values[a:b].sum(axis=0) for a, b in moving_blocks(420)]
+        np.testing.assert_allclose(found[:, row], wanted, rtol=1e-9, atol=1e-8)
+
+
 def test_fewer_frames_than_three_blocks_give_no_interval_and_say_so() -> None:
     y = mel_field(250, 0, 8)
     found = block_intervals(moments([y], [y]), cut([y], [y]), sample_like=False)

@@ -202,9 +202,7 @@ def test_global_variance_leaves_dead_bins_out_and_counts_them() -> None:
     moving = [k for k in range(10) if k != 4]
     q = np.concatenate(dead).astype(np.float64)
     assert found.left_out == 1
-    assert found.corpus == pytest.approx(
-        np.log(q.var(axis=0) / Y.var(axis=0), where=q.var(axis=0) > 1e-9)[moving].mean()
-    )
+    assert found.corpus == pytest.approx(np.log(q.var(axis=0)[moving] / Y.var(axis=0)[moving]).mean())
     assert np.isnan(found.utterances).tolist() == [k == 2 for k in range(8)]
     with pytest.raises(UncomputableError, match="no bin moves"):
         global_variance(moments(CONSTANT))
@@ -356,8 +354,8 @@ def test_golden_distances_of_a_small_ramp() -> None:
     assert log_spectral_distance(p, y, "ln_amplitude")[0] == pytest.approx(6.141851463713754, rel=1e-12)
     # c_1 = 2/4 * 2 cos(pi/8), c_2 = 0, c_3 = 2/4 * 2 cos(3 pi/8): squares sum to 1
     assert mel_cepstral_distortion(p, y, "ln_amplitude", 3)[0] == pytest.approx(6.141851463713754, rel=1e-12)
-    assert mel_cepstral_distortion(p, y, "ln_amplitude", 1)[0] == pytest.approx(5.674330803683406, rel=1e-12)
-    assert mel_cepstral_distortion(p, y, "ln_power", 1)[0] == pytest.approx(5.674330803683406 / 2, rel=1e-12)
+    assert mel_cepstral_distortion(p, y, "ln_amplitude", 1)[0] == pytest.approx(5.674330859049625, rel=1e-12)
+    assert mel_cepstral_distortion(p, y, "ln_power", 1)[0] == pytest.approx(5.674330859049625 / 2, rel=1e-12)
 
 
 def test_all_coefficients_and_the_level_make_up_the_log_spectral_distance() -> None:

@@ -389,7 +389,9 @@ def _edge_cost(sample: Sample, form: Form, terms: Terms) -> float:
     inside = side * (edge - p)
     at, before = float((np.abs(inside) <= width / 2).mean()), float((np.abs(inside - 1.5 * width) <= width / 2).mean())
     heap = at / max(before, 1e-6)
-    return FROZEN.edge_weight * max(beyond / expected - FROZEN.edge_share, 0.0) + 8.0 * max(FROZEN.edge_pile - heap, 0.0)
+    # Below a floor there is hardly ever less than expected; above a ceiling there is, because peaks are missed anyway.
+    bonus = FROZEN.edge_bonus * min(expected / 0.01, 1.0) * max(0.0, 1.0 - 2.0 * beyond / expected) if side < 0 else 0.0
+    return -bonus + FROZEN.edge_weight * max(beyond / expected - FROZEN.edge_share, 0.0) + 8.0 * max(FROZEN.edge_pile - heap, 0.0)
 
 
 def _dead_bins(sample: Sample) -> np.ndarray:

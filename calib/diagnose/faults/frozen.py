@@ -57,6 +57,10 @@ class Frozen:
     edge_weight: float = 30.0
     edge_share: float = 0.15
     edge_pile: float = 1.0
+    edge_bonus: float = 6.0
+    read: float = 4.0
+    loud: float = 1.25
+    few_frames: int = 1000
     least_r: float = 0.15
     smooth_time: float = 0.006
     smooth_frequency: float = 0.02
@@ -64,12 +68,12 @@ class Frozen:
     smooth_power: float = 0.25
     smooth_strong: float = 0.85
     smooth_power_strong: float = 0.03
-    rough_autoregressive: float = 5.0
+    rough_autoregressive: float = 3.2
     echo: float = 0.15
-    misplaced: float = 0.15
-    curved: float = 0.02
-    bin_drop: float = 0.3
-    steps: float = 0.005
+    misplaced: float = 0.05
+    curved: float = 0.012
+    bin_drop: float = 0.4
+    steps: float = 0.01
     unpaired_share: float = 0.15
     unpaired_r: float = 0.35
     collapsed_ratio: float = 0.145
@@ -77,12 +81,12 @@ class Frozen:
     dead_spread: float = 0.15
     copied: float = 0.9
     innovation: float = 0.35
-    rough: float = 2.5
-    unknown_pattern: float = 30.0
-    unknown_evenness: float = 30.0
-    unknown_utterances: float = 60.0
-    unknown_scale: float = 30.0
-    unknown_level: float = 30.0
+    rough: float = 2.2
+    unknown_pattern: float = 9.0
+    unknown_evenness: float = 9.0
+    unknown_utterances: float = 25.0
+    unknown_scale: float = 6.0
+    unknown_level: float = 6.0
 
 
 FROZEN = Frozen()

@@ -122,11 +122,14 @@ def leftover(out: Explanation, best: Candidate, autoregressive: bool | None) -> 
     if t is None:
         return lines
     found = {f for c in (best.faults, *(s.faults for s in out.steps)) for f in c}
+    few = best.stats.n_frames < f.few_frames
+    loud = max(s.power[0] for s in (t.time, t.frequency) if s is not None)
     rough = max(x for s in (t.time, t.frequency) if s is not None for x in s.power[1:])
     checks = [
         ("power in detail, times the target's", rough, f.rough if autoregressive is False else f.rough_autoregressive),
-        ("r with the target some frames back, more than with that ahead", t.echo, f.echo),
-        ("share of bins that match another bin better", t.misplaced, f.misplaced),
+        ("r with the target some frames back, more than with that ahead", t.echo, f.echo + (0.35 if few else 0.0)),
+        ("share of bins that match another bin better", t.misplaced, f.misplaced + (0.4 if few else 0.0)),
+        ("power in broad shape, times the target's", loud, f.loud + (0.5 if few else 0.0)),
         ("variance that a curve explains beyond a line", t.curved, f.curved),
     ]
     lines += [f"{name} {value:.3g} > {limit:g}" for name, value, limit in checks if value > limit and not (name.startswith("variance") and found & _BENT)]  # fmt: skip

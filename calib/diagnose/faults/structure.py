@@ -93,13 +93,16 @@ def relation(sample: Sample) -> Relation:
 def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
     """Bins in reverse order, and (M, T) memory read as (T, M), either way round."""
     own = sample.correlation(whitened(sample.pc), whitened(sample.yc))
+    flip: Callable[[np.ndarray], np.ndarray] = lambda mel: mel[:, ::-1]  # noqa: E731 - a table of ways
+    from_mt: Callable[[np.ndarray], np.ndarray] = lambda mel: np.ascontiguousarray(mel).reshape(mel.shape[1], -1).T  # noqa: E731
+    from_tm: Callable[[np.ndarray], np.ndarray] = lambda mel: np.ascontiguousarray(mel.T).reshape(mel.shape)  # noqa: E731
     tries = {
-        "the bins in reverse order": ("flipped-bins", lambda p: p[:, ::-1]),
-        "the memory of an (M, T) array": ("reshaped", lambda p: np.ascontiguousarray(p).reshape(p.shape[1], -1).T),
-        "the memory of a (T, M) array read as (M, T)": ("reshaped", lambda p: np.ascontiguousarray(p.T).reshape(p.shape)),
-    }  # fmt: skip
+        "the bins in reverse order": ("flipped-bins", flip, flip),
+        "the memory of an (M, T) array": ("reshaped", from_mt, from_tm),
+        "the memory of a (T, M) array read as (M, T)": ("reshaped", from_tm, from_mt),
+    }
     best = Step(sample)
-    for label, (fault, undo) in tries.items():
+    for label, (fault, undo, reverse) in tries.items():
         if fault not in library:
             continue
         back: Undo = lambda p, y, undo=undo: (undo(p), y)  # noqa: E731 - kept in the step
@@ -108,5 +111,19 @@ def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
         lift, sure = abs(found.value) - abs(own.value), found.beats(own)
         if lift > max(_ARRAYS_LIFT, best.lift) and abs(found.value) > _ARRAYS_R and sure > _SURE:
             text = f"r {own.value:.3f} as it is, {found.value:.3f} read as {label}"
+            if _strange(sample, fault, target=True) > _strange(sample, fault, target=False):
+                # The target is what lies wrongly: put that right, so that later stages see time and bins as they are.
+                back = lambda p, y, undo=reverse: (p, undo(y))  # noqa: E731 - kept in the step
+                turned, text = sample.replaced(back), f"{text}; the target is what lies wrongly"
             best = Step(turned, (fault,), label, sure, lift, [text], back)
     return best
+
+
+def _strange(sample: Sample, fault: str, *, target: bool) -> float:
+    """How unlike a mel an array lies: frames that jump, or a spectrum that rises."""
+    mel, centred = (sample.y, sample.yc) if target else (sample.p, sample.pc)
+    if fault == "reshaped":
+        return -sample.at_lag(centred, centred, 1).value
+    spectrum = mel.mean(axis=0, dtype=np.float64)
+    bins = np.linspace(-1.0, 1.0, spectrum.size)
+    return float(bins @ spectrum) / max(float(np.sqrt(bins @ bins) * spectrum.std() * spectrum.size**0.5), 1e-9)

@@ -70,7 +70,7 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
     for warp in geometry.warps:
         # A warp that hardly moves anything is hardly a fault, and easily an accident.
         moved = float(np.sqrt(((warp.place - np.arange(warp.place.size)) ** 2).mean()))
-        yield Form(warp.faults, warp.label, y=warped(sample.y, warp), prior=f.rare + 1.0 + f.small_warp * float(np.exp(-2.0 * moved)), read=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+        yield Form(warp.faults, warp.label, y=warped(sample.y, warp), prior=f.rare + f.read + f.small_warp * float(np.exp(-2.0 * moved)), read=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
     for ratio in rate_ratios(stretch):
         place = geometry.relabelled(ratio)
         if place is not None:
@@ -114,14 +114,24 @@ def value_forms(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
     for share in _CEILINGS:
         level = values[int(share * (values.size - 1))]
         yield Form(("clipped",), f"ceiling at {level:.2f} ({1 - share:.0%} of the values)", y=np.minimum(y, level), prior=f.rare + 2.0, edge=(float(level), 1))  # fmt: skip
-    if geometry.power == 1 and geometry.logarithmic:
-        eps = geometry.eps
-        slope, shift = (2.007, 3.38) if geometry.area_normalised else (2.07, -0.84)
-        power = np.maximum(slope * y + shift * per_ln, np.log(eps) * per_ln)
-        yield Form(("power-floor",), f"power clamped at {eps:g}", y=power.astype(np.float32), prior=f.rare, slack=f.slack_power, units=False)  # fmt: skip
+    if geometry.logarithmic:
+        yield from _floored_powers(sample, geometry, held > 0.02)
     yield from _logarithms(p, y, geometry.eps, per_ln)
     if len(sample) >= 2:
         yield from _own_ranges(sample)
+
+
+def _floored_powers(sample: Sample, geometry: BankGeometry, cut: bool) -> Iterator[Form]:
+    """Power with a guard that was meant for magnitude: on the prediction's side, or (a target that is cut) on the target's."""
+    f, p, y = FROZEN, sample.p, sample.y
+    slope, shift = (2.007, 3.38) if geometry.area_normalised else (2.07, -0.84)
+    shift *= geometry.per_ln / geometry.power
+    for eps in (1e-6, 1e-5, 3e-5, 1e-4):
+        power = np.maximum(slope * y + shift, np.log(eps) * geometry.per_ln / geometry.power)
+        yield Form(("power-floor",), f"power clamped at {eps:g}", y=power.astype(np.float32), prior=f.rare + 1.0, slack=f.slack_power, slack_pattern=f.slack_power / 2, units=False)  # fmt: skip
+    if cut:
+        power = np.maximum(slope * p + shift, y.min())
+        yield Form(("power-floor",), f"the target is power cut at {y.min():.2f}, the prediction magnitude", p=power.astype(np.float32), prior=f.rare + 1.0, slack=f.slack_power, slack_pattern=f.slack_power / 2, units=False)  # fmt: skip
 
 
 def _logarithms(p: np.ndarray, y: np.ndarray, eps: float, per_ln: float) -> Iterator[Form]:
