@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -341,10 +341,10 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
         "schema": SCALING_SCHEMA,
         "scale_factor": d.scale_factor,
         "offset": d.offset,
-        "per_bin": None,
+        "per_bin": d.per_bin_params,
         "method": d.method,
         "verdict": "no-signal" if forced else d.verdict.state,
-        "raw_map": asdict(d.calibration),
+        "raw_map": {"slope": d.calibration.slope, "intercept": d.calibration.intercept},
         "fit": {
             **{name: d.summary[name] for name in names},
             "out_of_sample": {
@@ -363,6 +363,18 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
                 "rmse_before": before.rmse_in_sample,
                 "rmse_after": after.rmse_in_sample,
             },
+            "title": after.title,
+            "selection": None
+            if d.selection is None
+            else {
+                "chosen": d.selection.chosen,
+                "reason": d.selection.reason,
+                "beyond": d.selection.beyond,
+                "constants": [constant.id for constant in d.selection.constants],
+                "ambiguous": list(d.selection.ambiguous),
+                "mse": {fit.name: fit.mse for fit in d.fits},
+            },
+            "variance_ratio": d.variance_ratio,
             "intervals_95": {name: [i.low, i.high] for name, i in d.intervals.items()},
             "resampling": d.resampling,
             "n_utterances": d.n_utterances,
@@ -468,10 +480,12 @@ def _figures(d: Diagnosis, unit: str) -> list[str]:
         "",
         f"{outside}: {d.folds}; {sample}.",
         f"scale_factor and offset are in the space normalised with mean {d.mel_mean:.4f}, sd {d.mel_std:.4f} ({d.stats_origin}); MAE and RMSE in {unit}.",
-        f"95 % intervals ({d.resampling}): "
-        + ", ".join(
-            f"{label} {d.intervals[name].low:.4g} to {d.intervals[name].high:.4g}"
-            for name, label in (("r_w", "r within bin"), ("slope_ols", "slope"), ("intercept_ols", "intercept"))
-        ),
     ]
+    intervals = ", ".join(
+        f"{label} {d.intervals[name].low:.4g} to {d.intervals[name].high:.4g}"
+        for name, label in (("r_w", "r within bin"), ("slope_ols", "slope"), ("intercept_ols", "intercept"))
+        if name in d.intervals
+    )
+    if intervals:
+        out.append(f"95 % intervals ({d.resampling}): {intervals}")
     return out

@@ -1,12 +1,13 @@
 """``analyze``: pairs in, one `Diagnosis` out. ``fit-scaler``, ``diagnose`` and ``report`` are its renderings.
 
-Data flow, two passes over the pairs::
+Data flow, two passes over the pairs (one more where values are clamped at a floor)::
 
-    pass 1   padding off -> UnitMoments a unit           -> Moments: fits by fold, intervals, r within bin
-             a sample of utterances, held in memory      -> null distribution, lags, flips, pairings
+    pass 1   padding off -> UnitMoments a unit           -> Moments: intervals, r within bin
+             a sample of frames                          -> floors; with Moments: every calibrator, and the one chosen
+             a sample of utterances, held in memory      -> null distribution, lags, flips, pairings, faults
     pass 2   errors of every predictor, with the maps and constants of the *other* folds
-             histograms, density, per-utterance table
-    verdict  Evidence -> decide
+             histograms, density, per-utterance table, modulation spectra, products between bins
+    verdict  Evidence -> decide; metrics before and after what is written
 
 Conventions:
     A *raw map* is ``target = slope * prediction + intercept``, in the units of the target. ``scale_factor`` and
@@ -22,27 +23,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.diagnose.calibration import Calibrators
 from calib.diagnose.causes import untested
-from calib.diagnose.diagnosis import AffineMap, Diagnosis, Interval, Row, Utterance
+from calib.diagnose.diagnosis import AffineMap, Calibration, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
+from calib.diagnose.intervals import Intervals, block_intervals, moving_blocks, utterance_intervals
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
+from calib.diagnose.notes import Noticed, plain, serious
 from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
+from calib.diagnose.quality import add_metrics
 from calib.diagnose.reading import FOLDS, MIN_UTTERANCES, PairSet, Reader, UnusablePairError
 from calib.diagnose.scores import SecondPass
 from calib.diagnose.verdict import Evidence, decide
 
 __all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "Utterance", "analyze"]
 
-_DRAWS = 2000
-_BLOCK_FRAMES = 100
-_BLOCK_STEP = 10
-_MAX_CLUSTERS = 512  # more utterances than that are resampled in groups of neighbours
-_PER_BIN_GAIN = 0.1
-_EXTREME = 50.0  # sd
-_COPYING = 0.99
 _SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
-
 
 
 def analyze(
@@ -59,6 +56,7 @@ def analyze(
     bank: BankGeometry | None = None,
     recomputed: Recomputed | None = None,
     library: frozenset[str] | None = None,
+    frame_seconds: float | None = None,
 ) -> Diagnosis:
     """Judge predictions against targets.
 
@@ -76,21 +74,23 @@ def analyze(
         bank: where the mel bins of the target lie, or None when its front end is unknown.
         recomputed: targets recomputed from the audio under faulty front ends, or None without audio.
         library: ids of the faults that may be named; None: all.
+        frame_seconds: hop of the mels in seconds, for modulation frequencies in Hz; None: cycles a frame.
     """
-    notes = list(notes)
-    reader = Reader(pairs, notes, allow_skipped)
+    said = list(notes)
+    reader = Reader(pairs, said, allow_skipped)
     invalid, own = reader.first_pass()
     mean, std = stats or own
     if invalid or reader.n_frames < 3 * FOLDS:
         verdict = decide(Evidence(reader.n_frames, invalid=tuple(invalid)))
         why = "the data cannot be judged" if invalid else verdict.sentence
         return Diagnosis(
-            verdict, len(reader.usable), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, faults=reader.faults, notes=notes,
-            skipped=dict.fromkeys(("metrics", "fits", "null", "histograms", "utterances"), why),
+            verdict, len(reader.usable), reader.n_frames, reader.n_mels, mean, std or 1.0, stats_origin, output_space, kind, faults=reader.faults, notes=said,
+            skipped=dict.fromkeys(("metrics", "fits", "other faults" if reader.faults else "faults", "null", "histograms", "utterances"), why),
         )  # fmt: skip
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
     context = _Context(
-        baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed, bank, recomputed, library
+        baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed, bank, recomputed, library,
+        frame_seconds,
     )  # fmt: skip
     return _Analysis(reader, context).run()
 
@@ -111,6 +111,7 @@ class _Context:
     bank: BankGeometry | None
     recomputed: Recomputed | None
     library: frozenset[str] | None
+    frame_seconds: float | None
 
 
 class _Analysis:
@@ -122,6 +123,7 @@ class _Analysis:
         self.kind, self.autoregressive, self.seed = context.kind, context.autoregressive, context.seed
         self.moments = Moments([_mapped(u, context.baseline) for u in reader.moments])
         self.summary = self.moments.summary()
+        self.groups: np.ndarray | None = None  # speakers, where folds are made of them
         self.fold_of, self.folds_text = self._folds()
         self.n_folds = int(self.fold_of.max()) + 1
 
@@ -135,7 +137,8 @@ class _Analysis:
         speakers = [self.reader.pairs.speaker(unit.index) for unit in self.reader.units]
         numbers = {name: number for number, name in enumerate(sorted({s for s in speakers if s is not None}))}
         if None not in speakers and len(numbers) >= FOLDS:
-            return np.array([numbers[str(s)] % FOLDS for s in speakers]), f"{FOLDS} folds grouped by speaker"
+            self.groups = np.array([numbers[str(s)] for s in speakers])
+            return self.groups % FOLDS, f"{FOLDS} folds grouped by speaker"
         return units % FOLDS, f"{FOLDS} folds grouped by utterance"
 
     def run(self) -> Diagnosis:
@@ -144,25 +147,43 @@ class _Analysis:
         sample_like = self.kind == "sample" or (
             self.kind is None and _looks_sampled(float(s.s_w_ratio), abs(float(s.r_w)))
         )
-        chosen = "moments" if sample_like else "ols"
-        draws = self._draws()
-        intervals = _intervals(draws, sample_like)
+        calibrators = Calibrators(
+            reader,
+            self.baseline,
+            self.moments,
+            self.fold_of,
+            groups=self.groups,
+            sample_like=sample_like,
+            stats=None if self.context.own_stats else (self.mean, self.std),
+        )
+        chosen = calibrators.chosen
+        blocks = None if reader.by_utterance else self._blocks()
+        intervals = (
+            utterance_intervals(self.moments, sample_like=sample_like)
+            if blocks is None
+            else block_intervals(self.moments, blocks, sample_like=sample_like)
+        )
         sampled = reader.probe_sample()
         frames = [self._frames(index) for index in sampled]
         null, probe, structure, structure_r = self._dependence(frames)
         explanation = self._explain(frames, sampled)
-        pass2 = SecondPass(self, chosen)
+        pass2 = SecondPass(self, chosen, calibrators.cross)
         pass2.run()
-        maps = pass2.inside[0]
+        calibrators.finish()
         rows = pass2.rows()
         by_name = {row.name: row for row in rows}
+        after = by_name[chosen.row]
         share = float(s.removable_share(sample_like=sample_like))
         constant = min(by_name["global_mean"].mae, by_name["bin_mean"].mae)
-        r_interval = _magnitude(intervals["r_w"], float(s.r_w))
-        serious, plain = self._findings(pass2, null, probe, by_name[chosen])
+        # Without an interval nothing is known of the magnitude.
+        r_interval = _magnitude(intervals.values.get("r_w", Interval(-1.0, 1.0)), float(s.r_w))
+        noticed = Noticed(
+            self.moments, null, probe, pass2.low_p, pass2.high_p, after.mae, by_name["persistence"].mae, self.autoregressive
+        )  # fmt: skip
+        qualifying = list(serious(noticed))
         verdict = decide(
             Evidence(
-                findings=len(serious) + len(explanation.findings),
+                findings=len(qualifying) + len(explanation.findings),
                 n_frames=reader.n_frames,
                 r_w=float(s.r_w),
                 r_w_low=r_interval.low,
@@ -170,8 +191,8 @@ class _Analysis:
                 null_limit=null.limit,
                 s_w_ratio=float(s.s_w_ratio),
                 share=share,
-                skill=1.0 - (by_name[chosen].rmse / by_name["bin_mean"].rmse) ** 2 if by_name["bin_mean"].rmse else 0.0,
-                gate_ratio=by_name[chosen].mae / constant if constant else float("inf"),
+                skill=1.0 - (after.rmse / by_name["bin_mean"].rmse) ** 2 if by_name["bin_mean"].rmse else 0.0,
+                gate_ratio=after.mae / constant if constant else float("inf"),
                 identity_gate_ratio=by_name["before"].mae / constant if constant else float("inf"),
                 best_lag=probe.best_lag,
                 lag_r=probe.by_lag[probe.best_lag],
@@ -180,8 +201,8 @@ class _Analysis:
                 autoregressive=self.autoregressive,
             )
         )
-        method = "identity" if verdict.state == "healthy" else chosen
-        local = AffineMap(1.0, 0.0) if method == "identity" else maps[method]
+        method = "identity" if verdict.state == "healthy" else chosen.name
+        local = _calibration(AffineMap(1.0, 0.0) if method == "identity" else pass2.fit)
         d = Diagnosis(
             verdict=verdict,
             n_utterances=len(reader.usable),
@@ -196,21 +217,29 @@ class _Analysis:
             method=method,
             calibration=local.after(self.baseline),
             summary=_summary_numbers(s, share, pass2),
-            intervals=intervals,
+            intervals=intervals.values,
             rows=rows,
             folds=self.folds_text,
-            resampling=self._resampling_text(),
+            resampling=intervals.method if intervals.values else "",
             null=null,
             probe=probe,
             per_bin=self._per_bin(local),
             histograms=pass2.histograms(identity=method == "identity"),
             density=pass2.joint(),
             utterances=pass2.utterances("before" if method == "identity" else method),
+            selection=calibrators.summary(),
+            fits=calibrators.scores(),
             notes=self.reader.notes,
             faults=explanation.findings,
         )
-        d.notes += serious + plain
-        d.skipped |= untested(explanation, bank=self.context.bank, n_utterances=len(sampled), library=self.context.library)
+        d.notes += [*qualifying, *plain(noticed), *calibrators.notes]
+        spectra = pass2.modulation, pass2.modulation_after
+        add_metrics(d, self.moments, blocks, local, spectra, self.context.frame_seconds)
+        d.skipped |= calibrators.skipped | _skipped_intervals(intervals)
+        d.skipped |= {f"{name} fit": why for name, why in calibrators.selection.skipped.items()}
+        d.skipped |= untested(
+            explanation, bank=self.context.bank, n_utterances=len(sampled), library=self.context.library
+        )
         if self.autoregressive is None:
             d.skipped["copying and persistence"] = "the pairs do not say whether the model is autoregressive"
         if not reader.by_utterance:
@@ -254,34 +283,19 @@ class _Analysis:
         """Maps and the per-bin constant fitted on the weighted units."""
         return self._maps(weights), self.moments.bin_means(weights)
 
-    # --- uncertainty --------------------------------------------------------------------------------------------
-
-    def _resampling_text(self) -> str:
-        if self.reader.by_utterance:
-            return f"{_DRAWS} bootstrap draws of whole utterances"
-        return f"{_DRAWS} draws of moving blocks of {_BLOCK_FRAMES} frames, within these utterances only"
-
-    def _draws(self) -> Summary:
-        """Bootstrap draws of the summary."""
-        rng = np.random.default_rng(self.seed)
-        if self.reader.by_utterance:
-            moments = _grouped(self.moments)
-            count = len(moments)
-            return moments.summary(rng.multinomial(count, np.full(count, 1.0 / count), size=_DRAWS))
-        blocks: list[UnitMoments] = []
+    def _blocks(self) -> Moments:
+        """Moments of moving blocks, where utterances are too few to be resampled."""
+        units = []
         for index in self.reader.usable:
             p, y = self.reader.arrays(index)
-            last = max(p.shape[0] - _BLOCK_FRAMES, 0)
-            starts = sorted({*range(0, last + 1, _BLOCK_STEP), last})
-            blocks += [
-                _mapped(unit_moments(p[a : a + _BLOCK_FRAMES], y[a : a + _BLOCK_FRAMES]), self.baseline) for a in starts
-            ]
-        count = max(1, round(self.reader.n_frames / _BLOCK_FRAMES))
-        return Moments(blocks).summary(rng.multinomial(count, np.full(len(blocks), 1.0 / len(blocks)), size=_DRAWS))
+            units += [_mapped(unit_moments(p[a:b], y[a:b]), self.baseline) for a, b in moving_blocks(p.shape[0])]
+        return Moments(units)
 
     # --- dependence ---------------------------------------------------------------------------------------------
 
-    def _dependence(self, frames: list[tuple[np.ndarray, np.ndarray]]) -> tuple[NullDistribution, StructureProbe, str | None, float]:
+    def _dependence(
+        self, frames: list[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[NullDistribution, StructureProbe, str | None, float]:
         """Null distribution, lags, and the best repair of layout or pairing."""
         bins = self.moments.per_bin()
         centred = [(p - bins["mean_p"], y - bins["mean_y"]) for p, y in frames]
@@ -300,44 +314,7 @@ class _Analysis:
         name = max(candidates, key=lambda key: abs(candidates[key]))
         return null, probe, name, candidates[name]
 
-    def _findings(
-        self, pass2: SecondPass, null: NullDistribution, probe: StructureProbe, after: Row
-    ) -> tuple[list[str], list[str]]:
-        """What is noticed beside the verdict, never a state: what qualifies "healthy", and what does not."""
-        serious: list[str] = []
-        plain: list[str] = []
-        s = self.summary
-        if float(s.r_w) < -null.limit:
-            serious.append(
-                "the prediction is upside down (r is negative): look for a sign error, or mean and sd exchanged"
-            )
-        gain = self.moments.per_bin_share() - float(s.removable_share(sample_like=False))
-        if gain > _PER_BIN_GAIN and abs(float(s.r_w)) > null.limit:
-            serious.append(
-                f"a scale and offset for each bin would remove {gain:.0%} of the squared error more than the global ones: "
-                "level or gain differ by bin (another filterbank, an equaliser, per-bin statistics)"
-            )
-        reach = max(pass2.high_p - float(s.m_p), float(s.m_p) - pass2.low_p)
-        if float(s.s_p) > 0 and reach > _EXTREME * float(s.s_p):
-            serious.append(
-                f"the prediction holds extreme values ({pass2.low_p:.4g} to {pass2.high_p:.4g}, sd {float(s.s_p):.4g}): "
-                "they alone can decide r and the fit"
-            )
-        if self.autoregressive is True:
-            copied, own = probe.by_lag[1], probe.by_lag[0]
-            if copied > _COPYING and copied > own:
-                serious.append(
-                    f"copying: the prediction is nearly the previous true frame (r {copied:.3f} with it, {own:.3f} with its "
-                    "own): teacher forcing shows it the answer, free running will not"
-                )
-            persistence = pass2.row("persistence").mae
-            if after.mae >= persistence:
-                plain.append(
-                    f"persistence: the previous true frame alone has MAE {persistence:.3f}, the model {after.mae:.3f}"
-                )
-        return serious, plain
-
-    def _per_bin(self, local: AffineMap) -> dict[str, np.ndarray]:
+    def _per_bin(self, local: Calibration) -> dict[str, np.ndarray]:
         bins = self.moments.per_bin()
         return {
             "target_mean": bins["mean_y"],
@@ -345,7 +322,7 @@ class _Analysis:
             "prediction_mean": bins["mean_p"],
             "prediction_sd": bins["sd_p"],
             "calibrated_mean": local(bins["mean_p"]),
-            "calibrated_sd": abs(local.slope) * bins["sd_p"],
+            "calibrated_sd": np.abs(local.slopes) * bins["sd_p"],
             "r": bins["r"],
         }
 
@@ -368,31 +345,14 @@ def _mapped(u: UnitMoments, m: AffineMap) -> UnitMoments:
     return UnitMoments(u.n, m(u.mean_p), u.mean_y, u.pp * m.slope**2, u.yy, u.py * m.slope)
 
 
-def _grouped(moments: Moments) -> Moments:
-    """Neighbouring units merged, so that resampling many thousands of utterances stays cheap."""
-    if len(moments) <= _MAX_CLUSTERS:
-        return moments
-    out = Moments.__new__(Moments)
-    edges = np.linspace(0, len(moments), _MAX_CLUSTERS + 1).astype(int)[:-1]
-    out.n = np.add.reduceat(moments.n, edges)
-    out.sums = np.add.reduceat(moments.sums, edges, axis=0)
-    out.shift_p, out.shift_y = moments.shift_p, moments.shift_y
-    return out
+def _calibration(m: AffineMap) -> Calibration:
+    return m if isinstance(m, Calibration) else Calibration(m.slope, m.intercept)
 
 
-def _intervals(draws: Summary, sample_like: bool) -> dict[str, Interval]:
-    slope_ols, slope_mm = draws.slope_ols, draws.slope_mm
-    values = {
-        "r": draws.r,
-        "r_w": draws.r_w,
-        "s_w_ratio": draws.s_w_ratio,
-        "slope_ols": slope_ols,
-        "intercept_ols": draws.intercept(slope_ols),
-        "slope_moments": slope_mm,
-        "intercept_moments": draws.intercept(slope_mm),
-        "removable_share": draws.removable_share(sample_like=sample_like),
-    }
-    return {name: Interval(*(float(q) for q in np.quantile(v, (0.025, 0.975)))) for name, v in values.items()}
+def _skipped_intervals(found: Intervals) -> dict[str, str]:
+    if not found.values:
+        return {"intervals": next(iter(found.skipped.values()))}
+    return {f"interval of {name}": why for name, why in found.skipped.items()}
 
 
 def _magnitude(interval: Interval, value: float) -> Interval:
@@ -424,5 +384,3 @@ def _summary_numbers(s: Summary, share: float, pass2: SecondPass) -> dict[str, f
         "murphy_conditional_bias": conditional,
         "murphy_irreducible": float((1.0 - s.r**2) * s.s_y**2),
     }
-
-

@@ -393,6 +393,7 @@ class Diagnosis:
         if self.probe is not None:
             plain["probe"]["best_lag"] = self.probe.best_lag
         plain["faults"] = [finding.to_json() for finding in self.faults]
+        plain["status"] = self.status
         plain["scale_factor"], plain["offset"] = self.scale_factor, self.offset
         plain["per_bin_params"] = self.per_bin_params
         return {"schema": "calib/diagnosis/1", **plain}

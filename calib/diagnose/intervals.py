@@ -36,7 +36,15 @@ from scipy.special import stdtrit
 from calib.diagnose.fits import GroupedSums, SetStats
 from calib.diagnose.moments import Moments
 
-__all__ = ["BLOCK_FRAMES", "Interval", "Intervals", "Jackknife", "block_intervals", "moving_blocks", "utterance_intervals"]
+__all__ = [
+    "BLOCK_FRAMES",
+    "Interval",
+    "Intervals",
+    "Jackknife",
+    "block_intervals",
+    "moving_blocks",
+    "utterance_intervals",
+]
 
 BLOCK_FRAMES = 100  # seven times the e-folding time of speech mels (field notes, 3)
 _BLOCK_STEP = 10

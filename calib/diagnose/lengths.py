@@ -84,15 +84,15 @@ _CONSTANT = "padding or trimmed silence on one side, or a reduction factor that 
 def _one_ratio(ratio: float, spread: float, count: int, of: str) -> LengthCause:
     # Rounding to whole frames alone makes a spread; the median of several is better known than one.
     error = max(spread / count**0.5, 5e-4)
-    text = f"T'/T is {ratio:.4g} in all of {of} (spread {spread:.2%}): {_known(ratio, max(0.002, 3 * error))}"
+    known = _known(ratio, max(0.002, 3 * error))
     finding = Finding(
         "time-stretch",
         ("time-stretch", "sample-rate"),
         confidence("time-stretch", abs(ratio - 1.0) / error, 0.0),
         f"T'/T {ratio:.4g}",
-        (text,),
+        (f"T'/T has the median {ratio:.4g} and the spread {spread:.2%} over {of}", f"what makes such a ratio: {known}"),
     )
-    return LengthCause(text, finding)
+    return LengthCause(f"T'/T is {ratio:.4g} in all of {of} (spread {spread:.2%}): {known}", finding)
 
 
 def _relation(pred: np.ndarray, target: np.ndarray) -> str:

@@ -1,6 +1,6 @@
-"""The second pass: errors of every predictor with the fits of the other folds, histograms, the utterance table.
+"""The second pass: errors of every predictor with the fits of the other folds, histograms, spectra, the utterance table.
 
-Predictors are maps of the prediction (``before``, ``ols``, ...), constants fitted on the training folds (``global_mean``,
+Predictors are maps of the prediction (``before``, ``ols``, ..., the fit chosen), constants fitted on the training folds (``global_mean``,
 ``bin_mean``), or nulls that look at targets and know nothing of the prediction: ``utterance_mean`` (an oracle: the mean
 of the very utterance), ``persistence`` (its previous frame), ``swapped`` (another utterance's target), ``time_shifted``
 (its own, moved by half its length).
@@ -13,16 +13,20 @@ from typing import Protocol
 
 import numpy as np
 
-from calib.diagnose.diagnosis import AffineMap, Row, Utterance
+from calib.diagnose.calibration import Chosen
+from calib.diagnose.crossmoments import CrossMoments
+from calib.diagnose.diagnosis import AffineMap, Calibration, Row, Utterance
 from calib.diagnose.moments import Moments, Summary
 from calib.diagnose.reading import Reader
+from calib.diagnose.spectra import Modulation
 
-__all__ = ["NULLS", "PREDICTORS", "TITLES", "SecondPass"]
+__all__ = ["CONSTANTS", "NULLS", "PREDICTORS", "TITLES", "SecondPass"]
 
 _HISTOGRAM_BINS = 96
 _DENSITY_BINS = 64
 
-PREDICTORS = ("before", "denormalise", "moments", "ols", "zero", "global_mean", "bin_mean")
+CONSTANTS = ("zero", "global_mean", "bin_mean")
+PREDICTORS = ("before", "denormalise", "moments", "ols", *CONSTANTS)
 NULLS = ("utterance_mean", "persistence", "swapped", "time_shifted")
 TITLES = {
     "before": "as it is",
@@ -57,25 +61,45 @@ class Analysed(Protocol):
 
 
 class SecondPass:
-    """Errors of every predictor, in sample and with the other folds' fits; histograms; the utterance table."""
+    """Errors of every predictor, in sample and with the other folds' fits; histograms; spectra; the utterance table.
 
-    def __init__(self, analysis: Analysed, chosen: str) -> None:
+    Args:
+        analysis: what is known after the first pass.
+        chosen: the fit chosen; it gets a row of its own where it is none of `PREDICTORS`.
+        cross: filled with products between bins, where given.
+    """
+
+    def __init__(self, analysis: Analysed, chosen: Chosen, cross: CrossMoments | None) -> None:
         self.a = analysis
+        self.cross = cross
         units = analysis.reader.units
+        self.titles = dict(TITLES)
+        self.predictors = list(PREDICTORS)
         self.rows_of: dict[int, list[int]] = {}  # utterance -> its units
         for row, unit in enumerate(units):
             self.rows_of.setdefault(unit.index, []).append(row)
-        self.absolute = {(name, sample): np.zeros(len(units)) for name in (*PREDICTORS, *NULLS) for sample in (False, True)}
-        self.squared = {key: np.zeros(len(units)) for key in self.absolute}
         self.values = np.array([(u.stop - u.start) * analysis.reader.n_mels for u in units], dtype=np.float64)
         self.inside = analysis.predictors(np.ones(len(units)))
         self.outside = [
             analysis.predictors((analysis.fold_of != fold).astype(np.float64)) for fold in range(analysis.n_folds)
         ]
+        if chosen.row not in PREDICTORS:
+            self.titles[chosen.row] = chosen.title
+            self.predictors.insert(PREDICTORS.index("ols") + 1, chosen.row)
+            for (maps, _), own in zip((*self.outside, self.inside), chosen.maps, strict=True):
+                maps[chosen.row] = own
+        self.fit = self.inside[0][chosen.row]
+        names = (*self.predictors, *NULLS)
+        self.absolute = {(name, sample): np.zeros(len(units)) for name in names for sample in (False, True)}
+        self.squared = {key: np.zeros(len(units)) for key in self.absolute}
+        bins = analysis.moments.per_bin()
+        self._means = bins["mean_p"], bins["mean_y"]
+        self.modulation = Modulation()
+        # One slope for all bins only scales the spectrum; slopes by bin mix the bins anew.
+        self.modulation_after = None if chosen.maps[-1].bin_slope is None else Modulation()
         s = analysis.summary
         self.low_p = self.low_y = math.inf
         self.high_p = self.high_y = -math.inf
-        self.fit = self.inside[0][chosen]
         self._edges = _edges(float(s.m_y), float(s.s_y))
         self._edges_p = _edges(float(s.m_p), float(s.s_p))
         self._counts = {name: np.zeros(_HISTOGRAM_BINS) for name in ("target", "prediction", "calibrated", "unchanged")}
@@ -95,17 +119,27 @@ class SecondPass:
             stored, y = reader.arrays(index)
             p = self.a.baseline(stored.astype(np.float64))
             self._look(p, y)
+            self._move(p, y)
             nulls = self._nulls(y)
             for row in own:
                 unit = reader.units[row]
                 inside = slice(unit.start, unit.stop)
                 self._score(row, p[inside], y[inside])
+                if self.cross is not None:
+                    self.cross.add(p[inside], y[inside], int(self.a.fold_of[row]))
                 for name, values in nulls.items():
                     error = values[inside] - y[inside] if len(values) > 1 else values - y[inside]
                     for sample in (False, True):
                         self.absolute[name, sample][row] = np.abs(error).sum(dtype=np.float64)
                         self.squared[name, sample][row] = np.vdot(error, error)
             self._before = y if self._before is not None else None
+
+    def _move(self, p: np.ndarray, y: np.ndarray) -> None:
+        mean_p, mean_y = self._means
+        centred = y - mean_y
+        self.modulation.add(p - mean_p, centred)
+        if self.modulation_after is not None:
+            self.modulation_after.add(self.fit(p) - self.fit(mean_p), centred)
 
     def _nulls(self, y: np.ndarray) -> dict[str, np.ndarray]:
         """Predictions that know nothing of the model, ``(T, M)`` or ``(1, M)``."""
@@ -125,7 +159,7 @@ class SecondPass:
         flat_p, flat_y = p.ravel(), y.ravel()
         self._counts["target"] += _count(flat_y, self._edges)
         self._counts["prediction"] += _count(flat_p, self._edges_p)
-        self._counts["calibrated"] += _count(self.fit(flat_p), self._edges)
+        self._counts["calibrated"] += _count(self.fit(p).ravel(), self._edges)
         self._counts["unchanged"] += _count(flat_p, self._edges)  # what "calibrated" is where nothing needs to be done
         keys_p, keys_y = _keys(flat_p, self._joint_edges[0]), _keys(flat_y, self._joint_edges[1])
         good = (keys_p >= 0) & (keys_y >= 0)
@@ -135,14 +169,14 @@ class SecondPass:
 
     def _score(self, row: int, p: np.ndarray, y: np.ndarray) -> None:
         for sample, (maps, bins) in ((True, self.inside), (False, self.outside[self.a.fold_of[row]])):
-            for name in PREDICTORS:
+            for name in self.predictors:
                 error = (bins if name == "bin_mean" else maps[name](p)) - y
                 self.absolute[name, sample][row] = np.abs(error).sum()
                 self.squared[name, sample][row] = np.vdot(error, error)
 
     def rows(self) -> list[Row]:
         """The whole table: maps, constants, nulls."""
-        names = [name for name in (*PREDICTORS, *NULLS) if name != "swapped" or len(self.rows_of) > 1]
+        names = [name for name in (*self.predictors, *NULLS) if name != "swapped" or len(self.rows_of) > 1]
         return [self.row(name) for name in names]
 
     def row(self, name: str) -> Row:
@@ -151,10 +185,13 @@ class SecondPass:
         mae, mae_in = (float(self.absolute[name, sample].sum() / total) for sample in (False, True))
         rmse, rmse_in = (float(np.sqrt(self.squared[name, sample].sum() / total)) for sample in (False, True))
         if name == "bin_mean" or name in NULLS:
-            return Row(name, TITLES[name], None, None, None, None, mae, rmse, mae_in, rmse_in)
-        raw = self.inside[0][name].after(self.a.baseline)
+            return Row(name, self.titles[name], None, None, None, None, mae, rmse, mae_in, rmse_in)
+        own = self.inside[0][name]
+        if isinstance(own, Calibration) and own.bin_slope is not None:  # no one slope says what it is
+            return Row(name, self.titles[name], None, None, None, None, mae, rmse, mae_in, rmse_in)
+        raw = own.after(self.a.baseline)
         return Row(
-            name, TITLES[name], raw.slope, raw.intercept, raw.slope / self.a.std, (raw.intercept - self.a.mean) / self.a.std, mae, rmse, mae_in, rmse_in
+            name, self.titles[name], raw.slope, raw.intercept, raw.slope / self.a.std, (raw.intercept - self.a.mean) / self.a.std, mae, rmse, mae_in, rmse_in
         )  # fmt: skip
 
     def utterances(self, method: str) -> list[Utterance]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from calib.diagnose.analysis import Diagnosis
+from calib.diagnose.causes import worst_first
 
 __all__ = ["Example", "IndexEntry", "Report", "ReportInput"]
 
@@ -106,6 +107,7 @@ class IndexEntry:
         files: label to relative path of its other files.
         audio: label to relative path of its sounds.
         note: one more sentence, for example what was done to make the case.
+        causes: what is wrong by name, a sentence each, the worst first.
     """
 
     name: str
@@ -122,6 +124,7 @@ class IndexEntry:
     files: Mapping[str, str] = field(default_factory=dict)
     audio: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    causes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -142,7 +145,7 @@ class IndexEntry:
             name=name,
             headline=v.headline,
             sentence=v.sentence,
-            status=v.status,
+            status=d.status,
             unit=unit,
             mae_before=d.row("before").mae if some else None,
             mae_after=d.after.mae if some else None,
@@ -153,4 +156,5 @@ class IndexEntry:
             files=files or {},
             audio=audio or {},
             note=note,
+            causes=tuple(finding.sentence for finding in worst_first(d.faults)),
         )

@@ -17,6 +17,9 @@ import numpy as np
 
 from calib import __version__
 from calib.diagnose.analysis import Diagnosis
+from calib.diagnose.causes import percent_sure, worst_first
+from calib.diagnose.faults.evidence import Finding
+from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.verdict import Check
 from calib.errors import UsageError
 from calib.report import wording
@@ -34,6 +37,10 @@ _PIXELS = 640_000  # over all spectrograms of a page: keeps it below 1.5 MB with
 _MAX_NOTES = 40
 _MAX_TEXT = 2_000
 _MAX_UNIT = 28
+_IDENTITY = (
+    "The exact identity was written: nothing needed repair.",
+    "The exact identity was written: level and scale need no repair. The findings below do.",
+)
 _STATUS = {"pass": "Pass", "warn": "Warning", "fail": "Fail"}
 
 
@@ -140,7 +147,9 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "d": d,
         "v": d.verdict,
         "unit": unit,
-        "status": _STATUS.get(d.verdict.status, d.verdict.status),
+        "status": _STATUS.get(d.status, d.status),
+        "findings": [_finding(finding) for finding in worst_first(d.faults)],
+        "skips": _skips(d.skipped),
         "outcome": _outcome(data),
         "worth": wording.worth(d, unit) if some else None,
         "bars": _bars(_bar_rows(d)) if some else [],
@@ -192,15 +201,37 @@ def _outcome(data: ReportInput) -> dict[str, str]:
     if data.written is not None:
         identity = data.diagnosis.method == "identity"
         return {
-            "line": "The exact identity was written: nothing needed repair."
-            if identity
-            else "A parameter file was written.",
+            "line": _IDENTITY[bool(data.diagnosis.faults)] if identity else "A parameter file was written.",
             "more": "",
         }
     return {
         "line": "No parameter file was written by this report.",
         "more": "This verdict allows one: calib fit-scaler PAIRS.",
     }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    entry = finding.entry
+    sentence = f"{entry.title}: {finding.detail}" if finding.detail else entry.title
+    return {
+        "status": entry.severity,
+        "chip": _STATUS[entry.severity],
+        "title": f"The prediction is {sentence}",
+        "sure": percent_sure(finding),
+        "evidence": finding.evidence,
+        "cause": entry.cause,
+        "step": entry.next_step,
+        "command": entry.command,
+        "others": [FAULTS[name].title for name in finding.names[1:]],
+    }
+
+
+def _skips(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What was skipped, together where the reason is the same."""
+    by_reason: dict[str, list[str]] = {}
+    for what, reason in skipped.items():
+        by_reason.setdefault(reason, []).append(what)
+    return [(", ".join(what), reason) for reason, what in by_reason.items()]
 
 
 def _rules(checks: Sequence[Check]) -> list[tuple[Check, bool]]:

@@ -25,7 +25,7 @@ from calib.diagnose.faults.sample import Sample, whitened
 from calib.diagnose.faults.score import Cost, Stats, Terms, independent
 from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays
 from calib.diagnose.faults.texture import Texture, measure
-from calib.diagnose.faults.time import all_ratios, rate_label, rate_ratios, undo_time
+from calib.diagnose.faults.time import all_ratios, drift_left, rate_label, rate_ratios, undo_time
 from calib.diagnose.faults.transforms import Form, blurred, frequency_forms, value_forms
 from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_hypotheses
 
@@ -83,6 +83,9 @@ class Explanation:
         posterior: share of the belief in each set of faults.
         texture: detail, after the best candidate is undone.
         unpaired: how many utterances have nothing to do with their target while others have, and the evidence.
+        lag: frames that the prediction is late by and no step undid.
+        drift: how many frames the lag changes along an utterance, after all.
+        stretch: target frames in one predicted frame, as undone.
         audio: whether the audio was used; None: there was none.
         skipped: tests that could not be made, and why.
     """
@@ -94,6 +97,9 @@ class Explanation:
     posterior: dict[tuple[str, ...], float] = field(default_factory=dict)
     texture: Texture | None = None
     unpaired: tuple[int, str] | None = None
+    lag: float = 0.0
+    drift: float = 0.0
+    stretch: float = 1.0
     audio: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -152,6 +158,7 @@ class _Explainer:
         sample = Sample(self.frames)
         self.arrays = undo_arrays(sample, self.library)
         self.time = undo_time(self.arrays.sample, self.library, self.autoregressive, self.geometry)
+        out.stretch = self.time.stretch
         out.steps = [step for step in (self.arrays, self.time) if step.faults]
         out.relation = relation(self.time.sample)
         if not out.relation.exists and not self._warped_time() and not self._heard():
@@ -270,7 +277,8 @@ class _Explainer:
             if set(faults) <= self.library:
                 pairs = self._against([(row, self.recomputed.mel(index, key)) for row, index in chosen], relabelled=False)
                 if pairs is not None:
-                    yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=Sample(pairs))
+                    # Power under a free map is magnitude under another.
+                    yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=Sample(pairs), units=not {"log-power", "power-floor"} & set(faults))  # fmt: skip
         ratios = rate_ratios(self.time.stretch) if self.ratio is None else [self.ratio]
         for ratio in ratios if "sample-rate" in self.library else ():
             pairs = self._against([(row, self.recomputed.relabelled(index, ratio)) for row, index in chosen], relabelled=True)  # fmt: skip
@@ -300,7 +308,8 @@ class _Explainer:
         blur = 0.0
         for form in forms:
             frames = form.sample or sample
-            stats = Stats(frames, form.p, form.y, self.kind, effective, self.dead)
+            dead = self.dead if form.ignore is None or form.ignore.all() else self.dead | form.ignore
+            stats = Stats(frames, form.p, form.y, self.kind, effective, dead)
             hypotheses = [Hypothesis((), "as it is", Terms(1.0, 0.0))]
             if form.units:
                 references = [own, *self.references]
@@ -309,11 +318,11 @@ class _Explainer:
                 hypotheses = affine_hypotheses(stats, self.geometry, references, extremes)
             if not form.faults:
                 by_bin = ("the target's own statistics", y.mean(0, dtype=np.float64), y.std(0, dtype=np.float64))
-                hypotheses += per_bin_hypotheses(stats, [by_bin])
+                hypotheses += per_bin_hypotheses(stats, [by_bin], hypotheses)
             if form.read and not blur:
                 blur = self._blur_gain(effective)
             kept = [hypothesis for hypothesis in hypotheses if set(hypothesis.faults) <= self.library]
-            maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern), slack_scale=math.hypot(h.terms.slack_scale, form.slack_scale)) for h in kept]  # fmt: skip
+            maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern), slack_scale=math.hypot(h.terms.slack_scale, form.slack_scale), any_utterance=form.any_utterance) for h in kept]  # fmt: skip
             for hypothesis, terms, cost in zip(kept, maps, stats.costs(maps, [h.prior for h in kept]), strict=True):
                 extra = form.prior + (blur if form.read else 0.0)
                 if form.edge is not None and cost.total < 1e5:
@@ -350,7 +359,10 @@ class _Explainer:
         p = frames.p if best.form.p is None else best.form.p
         y = frames.y if best.form.y is None else best.form.y
         mapped = (p * np.asarray(best.terms.slope, dtype=np.float32) + np.asarray(best.terms.intercept, dtype=np.float32)).astype(np.float32)  # fmt: skip
-        self.out.texture = measure(frames, mapped, y, self.dead)
+        dead = self.dead if best.form.ignore is None or best.form.ignore.all() else self.dead | best.form.ignore
+        self.out.texture = measure(frames, mapped, y, dead)
+        self.out.drift = drift_left(frames, mapped, y) if not self.time.faults or "time-stretch" not in self.library else 0.0
+        self.out.lag = 0.0 if self.time.faults else self.time.lag
 
     # --- findings ------------------------------------------------------------------------------------------------
 

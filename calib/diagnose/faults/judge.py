@@ -10,6 +10,7 @@ from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.faults.texture import Spectrum, Texture
+from calib.diagnose.faults.time import rate_ratios
 
 if TYPE_CHECKING:
     from calib.diagnose.faults.explain import Candidate, Explanation
@@ -34,10 +35,16 @@ def findings(out: Explanation, best: Candidate, library: frozenset[str], autoreg
     if out.unpaired is not None:
         found.append(Finding("wrong-pairs", _names("wrong-pairs", out.audio, library), confidence("wrong-pairs", 10.0, misfit), f"{out.unpaired[0]} utterances", (out.unpaired[1],)))  # fmt: skip
     margin = _margin(out, best)
-    for fault in best.faults:
+    faults = best.faults
+    drifts = any("time-stretch" in step.faults for step in out.steps)
+    if drifts and rate_ratios(out.stretch) and set(faults) & {"mel-scale", "fmax", "fmin"}:
+        # Time and bins both moved, by a ratio of sample rates: one cause.
+        found = [f for f in found if f.fault != "time-stretch"]
+        faults = ("sample-rate", *(f for f in faults if f not in {"mel-scale", "fmax", "fmin"}))
+    for fault in faults:
         found.append(Finding(fault, _names(fault, out.audio, library), confidence(fault, margin, misfit), best.label, tuple(_evidence(best, out))))  # fmt: skip
     found += detail
-    left = leftover(out, best, autoregressive)
+    left = leftover(out, best, autoregressive, {f.fault for f in found}, library, dead)
     if left:
         kept = [f for f in found if FAULTS[f.fault].stage in {"arrays", "time"}]
         found = [*kept, Finding("unknown", ("unknown",), confidence("unknown", 0.0, misfit), "", tuple(left))]
@@ -104,39 +111,50 @@ def _smoothed(s: Spectrum, r: float, in_time: bool) -> str | None:
     return None
 
 
-def leftover(out: Explanation, best: Candidate, autoregressive: bool | None) -> list[str]:
-    """What a healthy model would not show and no fault explains."""
-    f, c = FROZEN, best.cost
-    lines = [
-        f"{name} {value:.1f} nats > {limit:g}"
-        for name, value, limit in (
-            ("offset by bin", c.pattern, f.unknown_pattern),
-            ("spread by bin", c.evenness, f.unknown_evenness),
-            ("level or spread by utterance", c.utterances, f.unknown_utterances),
-            ("spread", c.scale, f.unknown_scale),
-            ("level", c.level, f.unknown_level),
-        )
-        if value > limit
-    ]
-    t = out.texture
+def leftover(
+    out: Explanation, best: Candidate, autoregressive: bool | None, named: set[str], library: frozenset[str], dead: np.ndarray
+) -> list[str]:
+    """What a healthy model would not show and nothing that was named explains: one line for each axis."""
+    f, c, t = FROZEN, best.cost, out.texture
+    pattern = f.unknown_pattern + (12.0 if "oversmoothed-frequency" in named else 0.0)
+    nats = (
+        ("offset by bin", c.pattern, pattern),
+        ("spread by bin", c.evenness, f.unknown_evenness),
+        ("level or spread by utterance", c.utterances, f.unknown_utterances),
+        ("spread", c.scale, f.unknown_scale),
+        ("level", c.level, f.unknown_level),
+    )
+    lines = [f"{name} {value:.1f} nats > {limit:g}" for name, value, limit in nats if value > limit]
     if t is None:
         return lines
-    found = {f for c in (best.faults, *(s.faults for s in out.steps)) for f in c}
     few = best.stats.n_frames < f.few_frames
-    loud = max(s.power[0] for s in (t.time, t.frequency) if s is not None)
-    rough = max(x for s in (t.time, t.frequency) if s is not None for x in s.power[1:])
+    spectra = [s for s in (t.time, t.frequency) if s is not None]
+    louder = max(1.0, (float(np.mean(np.abs(best.terms.slope))) * best.stats.s_w_p / best.stats.s_w_y) ** 2)
+    loud = max(s.power[0] for s in spectra) / louder
+    rough = max(x for s in spectra for x in s.power[1:]) / louder
     checks = [
         ("power in detail, times the target's", rough, f.rough if autoregressive is False else f.rough_autoregressive),
+        ("power in broad shape, times the target's", loud, f.loud + (0.5 if few else 0.0)),
         ("r with the target some frames back, more than with that ahead", t.echo, f.echo + (0.35 if few else 0.0)),
         ("share of bins that match another bin better", t.misplaced, f.misplaced + (0.4 if few else 0.0)),
-        ("power in broad shape, times the target's", loud, f.loud + (0.5 if few else 0.0)),
-        ("variance that a curve explains beyond a line", t.curved, f.curved),
+        ("frames that the lag changes along an utterance", abs(out.drift), f.drift + (3.0 if few else 0.0)),
     ]
-    lines += [f"{name} {value:.3g} > {limit:g}" for name, value, limit in checks if value > limit and not (name.startswith("variance") and found & _BENT)]  # fmt: skip
-    if t.bin_drop < f.bin_drop and t.own > 0.3:
+    bent = bool({*best.faults, *(x for step in out.steps for x in step.faults)} & _BENT)
+    if not bent:
+        checks.append(("variance that a curve explains beyond a line", t.curved, f.curved + (0.03 if few else 0.0)))
+    lines += [f"{name} {value:.3g} > {limit:g}" for name, value, limit in checks if value > limit]
+    if t.bin_drop < f.bin_drop and t.own > 0.3 and not few:
         lines.append(f"r of the worst eighth of the bins over that of the best {t.bin_drop:.2f} < {f.bin_drop:g}")
-    if t.steps < f.steps and not found & _BENT:
+    if t.steps < f.steps:
         lines.append(f"few values: {t.steps:.2%} of the prediction's are distinct")
+    # Axes that a fault of the library names when it is there.
+    for fault, spectrum, what in (("oversmoothed-time", t.time, "frames"), ("oversmoothed-frequency", t.frequency, "bins")):
+        if fault not in library and fault not in named and spectrum is not None and (text := _smoothed(spectrum, t.own, fault == "oversmoothed-time")):  # fmt: skip
+            lines.append(text.format(what=what))
+    if dead.size and "dead-bins" not in named:
+        lines.append(f"{dead.size} bins hardly move")
+    if autoregressive is False and abs(out.lag) > f.lag:
+        lines.append(f"the prediction is {out.lag:+.2f} frames late")
     return lines
 
 

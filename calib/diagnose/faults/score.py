@@ -73,6 +73,7 @@ class Terms:
     level_free: bool = False  # the common offset was fitted
     pattern_free: bool = False  # the offset of each bin was fitted
     utterance_free: bool = False  # the offset of each utterance was fitted
+    any_utterance: bool = False  # nothing is asked of how utterances differ
     slack: float = 0.0  # sd of the target by which the hypothesis itself is only approximate, in level
     slack_pattern: float = 0.0  # the same, by bin
     slack_scale: float = 0.0  # the same, in ln of the spread
@@ -102,6 +103,7 @@ class Stats:
         yc = sample.yc if own_y else sample.centre(y)
         self.kind = kind
         self.n_frames = sample.n_frames
+        self.lengths = sample.lengths.astype(np.float64)
         n = sample.lengths[:, None].astype(np.float64)
         self.mean_p = sample.by_utterance(p.astype(np.float64)) / n  # (U, M)
         self.mean_y = sample.by_utterance(y.astype(np.float64)) / n
@@ -165,7 +167,8 @@ class Stats:
         tolerance = np.sqrt(tau_scale**2 + slack_scale**2 + unsure**2)
         outside = np.maximum(np.maximum(low - overall, overall - high), 0.0)
         evenness = _SPREAD_BINS * ratio.var(1) / tau_evenness**2
-        utterances = self._utterance_misfit(a, c, utterance_free, tau_utterance, tau_spread)
+        utterances = self._utterance_misfit(a, c, utterance_free, tau_utterance, tau_spread, 1.0 - r * r)
+        utterances = np.where([t.any_utterance for t in maps], 0.0, utterances)
         fit = f.fit_weight * 0.5 * self.effective * np.log1p(-r * r)
         costs = []
         for k, terms in enumerate(maps):
@@ -176,7 +179,7 @@ class Stats:
             costs.append(Cost(*(float(x) for x in parts)))
         return costs
 
-    def _utterance_misfit(self, a: np.ndarray, c: np.ndarray, free: np.ndarray, tau: np.ndarray, tau_spread: np.ndarray) -> np.ndarray:  # fmt: skip
+    def _utterance_misfit(self, a: np.ndarray, c: np.ndarray, free: np.ndarray, tau: np.ndarray, tau_spread: np.ndarray, left: np.ndarray) -> np.ndarray:  # fmt: skip
         """``(H,)`` how far levels and spreads differ by utterance beyond what a healthy model's do."""
         count = self.weight.size
         if count < 2:
@@ -187,5 +190,7 @@ class Stats:
         alive = self.alive
         u = ((a[:, alive] @ self.mean_p[:, alive].T + c[:, alive].sum(1)[:, None]) / alive.sum() - self.mean_y[:, alive].mean(1)) / self.s_w_y  # (H, U)
         middle = u @ self.weight
-        level_misfit = np.maximum(((u - middle[:, None]) ** 2).mean(1) / tau**2 - 1.0, 0.0)
+        # The mean error of an utterance is uncertain by what its few independent frames leave.
+        chance = 2.0 * left[:, None] * _FRAMES / (_BANDS * self.lengths)
+        level_misfit = np.maximum(((u - middle[:, None]) ** 2 / (tau[:, None] ** 2 + chance)).mean(1) - 1.0, 0.0)
         return np.asarray(few * (np.where(free, 0.0, level_misfit) + spread_misfit))

@@ -14,7 +14,7 @@ from calib.diagnose.faults.geometry import BankGeometry
 from calib.diagnose.faults.sample import Correlation, Sample, whitened
 from calib.diagnose.faults.structure import Step, Undo
 
-__all__ = ["all_ratios", "rate_label", "rate_ratios", "read_off", "undo_time"]
+__all__ = ["all_ratios", "drift_left", "rate_label", "rate_ratios", "read_off", "undo_time"]
 
 _LAGS = range(-8, 9)
 _LIFT = 0.04  # of r, least
@@ -178,3 +178,24 @@ def _drift(
     return best, full, start, full.correlation(whitened(full.pc), whitened(heard)), place is not None
 
 
+
+
+def drift_left(sample: Sample, p: np.ndarray, y: np.ndarray) -> float:
+    """Frames by which the lag changes from the first third of the utterances to the last; 0 where that is not clear."""
+    x, t = whitened(sample.centre(p)), whitened(sample.centre(y))
+    ends = []
+    for part in (0, 2):
+        pairs = []
+        for a, b in zip(sample.cut(x), sample.cut(t), strict=True):
+            third = len(a) // 3
+            if third > 24:
+                pairs.append((a[part * third : (part + 1) * third], b[part * third : (part + 1) * third]))
+        if not pairs:
+            return 0.0
+        piece = Sample(pairs)
+        lags = {lag: piece.at_lag(piece.pc, piece.yc, lag) for lag in _LAGS}
+        peak = max(lags, key=lambda lag: (lags[lag].value, -abs(lag)))
+        if lags[peak].value < 0.2:
+            return 0.0
+        ends.append(peak + _vertex(lags, peak))
+    return ends[1] - ends[0]

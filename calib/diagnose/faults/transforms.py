@@ -37,6 +37,8 @@ class Form:
         slack_pattern: the same, by bin.
         slack_scale: the same, in ln of the spread.
         units: whether maps of units may be tried on top.
+        any_utterance: whether utterances may differ in any way.
+        ignore: ``(M,)`` bins of which the form says nothing.
         read: whether the bins were read off between bins: it is compared with the target `blurred` alike.
         replaces_time: whether it explains a drift in time as well.
         edge: floor (-1) or ceiling (1) in the target's scale: the mapped prediction must keep to it.
@@ -52,6 +54,8 @@ class Form:
     slack_pattern: float = 0.0
     slack_scale: float = 0.0
     units: bool = True
+    any_utterance: bool = False
+    ignore: np.ndarray | None = None
     read: bool = False
     replaces_time: bool = False
     edge: tuple[float, int] | None = None
@@ -74,7 +78,7 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
     for ratio in rate_ratios(stretch):
         place = geometry.relabelled(ratio)
         if place is not None:
-            yield Form(("sample-rate",), rate_label(ratio), y=read_off(sample.y, place), prior=f.rare, read=True, replaces_time=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+            yield Form(("sample-rate",), rate_label(ratio), y=read_off(sample.y, place), prior=f.rare, read=True, replaces_time=True, ignore=place >= place.size - 1, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
     if geometry.area is not None:
         yield Form(("area-norm",), "the other filter normalisation", y=sample.y + geometry.area.astype(np.float32), prior=f.rare)
     for coefficient, curve in geometry.emphasis:
@@ -157,4 +161,4 @@ def _own_ranges(sample: Sample) -> Iterator[Form]:
         exact = float(np.abs(bottom - a).max() + np.abs(top - b).max()) < 1e-3 * (b - a)
         # That every utterance reaches both ends exactly cannot be chance.
         prior = FROZEN.rare - (20.0 if exact else 0.0)
-        yield Form(("minmax-per-utterance",), f"[{a:g}, {b:g}] by each utterance's minimum and maximum", p=back.astype(np.float32), prior=prior, slack=0.3 if exact else 0.05, slack_scale=0.2 if exact else 0.0, units=False)  # fmt: skip
+        yield Form(("minmax-per-utterance",), f"[{a:g}, {b:g}] by each utterance's minimum and maximum", p=back.astype(np.float32), prior=prior, slack=0.3 if exact else 0.05, any_utterance=exact, slack_scale=0.2 if exact else 0.0, units=False)  # fmt: skip

@@ -35,6 +35,9 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+_BESIDE_COLOUR = {"normalised", "log-base", "decibel", "log-power", "range-normalised", "normalised-twice", "denormalised-twice"}
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """One map of the prediction with what it would mean.
@@ -141,8 +144,10 @@ def _free_slope(stats: Stats) -> float | None:
     return float(np.clip(wanted, low, high))
 
 
-def per_bin_hypotheses(stats: Stats, references: list[tuple[str, np.ndarray, np.ndarray]]) -> list[Hypothesis]:
-    """Maps that differ by bin or by utterance."""
+def per_bin_hypotheses(
+    stats: Stats, references: list[tuple[str, np.ndarray, np.ndarray]], plains: list[Hypothesis]
+) -> list[Hypothesis]:
+    """Maps that differ by bin or by utterance; ``plains`` are the global ones that may stand beside a colour."""
     f = FROZEN
     out = [
         Hypothesis(("normalised-per-bin",), f"each bin normalised with {name}", Terms(sd, mean, slack=f.slack_stats, slack_pattern=f.slack_stats), f.rare)
@@ -152,6 +157,12 @@ def per_bin_hypotheses(stats: Stats, references: list[tuple[str, np.ndarray, np.
         # Norms of each bin, negative as Tortoise's are: the means give them, the spreads must agree.
         norms = stats.bin_y / np.where(np.abs(stats.bin_p) > 1e-6, stats.bin_p, 1e-6)
         out.append(Hypothesis(("sign-flipped",), "divided by negative norms of each bin", Terms(norms, 0.0, f.free_pattern, pattern_free=True), f.rare))  # fmt: skip
+    for plain in plains:
+        # A colour beside another unit: the offsets are free, only the spread speaks for the unit.
+        slope = np.asarray(plain.terms.slope)
+        if plain.faults and slope.ndim == 0 and plain.faults[0] in _BESIDE_COLOUR:
+            terms = Terms(slope, stats.bin_y - slope * stats.bin_p, f.free_pattern, pattern_free=True)
+            out.append(Hypothesis((*plain.faults, "equaliser"), f"{plain.label}; an offset for each bin", terms, 2 * f.rare))
     offset = stats.bin_y - stats.bin_p
     out.append(Hypothesis(("equaliser",), f"an offset for each bin, sd {float(offset.std()):.2f}", Terms(1.0, offset, f.free_pattern, pattern_free=True), f.rare))  # fmt: skip
     if stats.weight.size >= 4:

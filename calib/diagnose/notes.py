@@ -1,0 +1,71 @@
+"""What is noticed beside the verdict, in words: findings that qualify "healthy", and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from calib.diagnose.moments import Moments
+from calib.diagnose.nulls import NullDistribution, StructureProbe
+
+__all__ = ["Noticed", "plain", "serious"]
+
+_PER_BIN_GAIN = 0.1
+_EXTREME = 50.0  # sd
+_COPYING = 0.99
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What the notes look at.
+
+    Args:
+        moments: of the units.
+        null: r_w under no relation.
+        probe: r_w by lag.
+        low_p: least value of the prediction.
+        high_p: largest.
+        mae: after the chosen fit, out of sample.
+        mae_persistence: of the previous true frame.
+        autoregressive: as the model declares.
+    """
+
+    moments: Moments
+    null: NullDistribution
+    probe: StructureProbe
+    low_p: float
+    high_p: float
+    mae: float
+    mae_persistence: float
+    autoregressive: bool | None
+
+
+def serious(n: Noticed) -> Iterator[str]:
+    """What qualifies a healthy verdict."""
+    s = n.moments.summary()
+    if float(s.r_w) < -n.null.limit:
+        yield "the prediction is upside down (r is negative): look for a sign error, or mean and sd exchanged"
+    gain = n.moments.per_bin_share() - float(s.removable_share(sample_like=False))
+    if gain > _PER_BIN_GAIN and abs(float(s.r_w)) > n.null.limit:
+        yield (
+            f"a scale and offset for each bin would remove {gain:.0%} of the squared error more than the global ones: "
+            "level or gain differ by bin (another filterbank, an equaliser, per-bin statistics)"
+        )
+    reach = max(n.high_p - float(s.m_p), float(s.m_p) - n.low_p)
+    if float(s.s_p) > 0 and reach > _EXTREME * float(s.s_p):
+        yield (
+            f"the prediction holds extreme values ({n.low_p:.4g} to {n.high_p:.4g}, sd {float(s.s_p):.4g}): "
+            "they alone can decide r and the fit"
+        )
+    copied, own = n.probe.by_lag[1], n.probe.by_lag[0]
+    if n.autoregressive is True and copied > _COPYING and copied > own:
+        yield (
+            f"copying: the prediction is nearly the previous true frame (r {copied:.3f} with it, {own:.3f} with its own): "
+            "teacher forcing shows it the answer, free running will not"
+        )
+
+
+def plain(n: Noticed) -> Iterator[str]:
+    """What does not."""
+    if n.autoregressive is True and n.mae >= n.mae_persistence:
+        yield f"persistence: the previous true frame alone has MAE {n.mae_persistence:.3f}, the model {n.mae:.3f}"
