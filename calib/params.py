@@ -10,7 +10,8 @@ Conventions:
         raw = (pred * scale_factor + offset) * mel_std + mel_mean
 
     Global parameters work on anything with ``*`` and ``+`` (numpy arrays, torch tensors, floats) and keep dtype
-    and device. Per-bin parameters need mels with the bins on the last axis, ``(..., M)``, in numpy or torch.
+    and device. Per-bin parameters need mels with the bins on the last axis, ``(..., M)``, in numpy or torch; so does a
+    ``floor``, below which the mels of that front end hold nothing: the calibrated mel is clamped there.
 
 Example:
     >>> normalizer = MelNormalizer(mel_mean=-5.0, mel_std=2.0)
@@ -153,6 +154,7 @@ class MelScaler:
         stats_id: identity of the statistics that the parameters belong to, or None.
         frontend_id: identity of the front end, or None.
         model_id: identity of the model, or None.
+        floor: least value of the raw mel, where the fit was made above it; `calibrate` clamps there. None: no clamp.
         extra: the whole file as read.
 
     Raises:
@@ -168,11 +170,14 @@ class MelScaler:
     stats_id: str | None = None
     frontend_id: str | None = None
     model_id: str | None = None
+    floor: float | None = None
     extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _plain_float(self, "scale_factor")
         _plain_float(self, "offset")
+        if self.floor is not None:
+            _plain_float(self, "floor")
         if (self.per_bin_scale is None) != (self.per_bin_offset is None):
             raise ParamsError("per-bin scale and offset come together, or not at all")
         _same_length("scales", self.per_bin_scale, "offsets", self.per_bin_offset)
@@ -193,6 +198,7 @@ class MelScaler:
         """
         data = _read(path, SCALING_SCHEMA, ("scale_factor", "offset"))
         scale, offset = (_number(data, key, path) for key in ("scale_factor", "offset"))
+        floor = None if data.get("floor") is None else _number(data, "floor", path)
         bins = data.get("per_bin")
         bin_scale = bin_offset = None
         if bins is not None:
@@ -226,7 +232,15 @@ class MelScaler:
                     )
         try:
             return cls(
-                scale, offset, bin_scale, bin_offset, normalizer, _text(data, "verdict", path), extra=data, **ids
+                scale,
+                offset,
+                bin_scale,
+                bin_offset,
+                normalizer,
+                _text(data, "verdict", path),
+                floor=floor,
+                extra=data,
+                **ids,
             )
         except ParamsError as error:
             raise ParamsError(f"{path}: {error.message}", hint=error.hint) from None
@@ -238,7 +252,7 @@ class MelScaler:
         return mel * _like(self.per_bin_scale, mel) + _like(self.per_bin_offset, mel)
 
     def calibrate(self, mel: Any, normalizer: MelNormalizer | None = None) -> Any:
-        """Scale, then denormalise: from the model's output to the raw mel that the vocoder expects.
+        """Scale, denormalise, clamp at the floor: from the model's output to the raw mel that the vocoder expects.
 
         Raises:
             ParamsError: no statistics were given here or to `load`.
@@ -246,7 +260,8 @@ class MelScaler:
         chosen = normalizer or self.normalizer
         if chosen is None:
             raise ParamsError("calibrate needs the mel statistics: MelScaler.load(path, stats=...)")
-        return chosen.denormalize(self.scale(mel))
+        raw = chosen.denormalize(self.scale(mel))
+        return raw if self.floor is None else _at_least(raw, self.floor)
 
 
 def _read(path: str | os.PathLike[str], schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -341,6 +356,12 @@ def _vector(bins: dict[str, Any], key: str, path: object) -> np.ndarray:
         if not _is_finite(value):
             raise ParamsError(f"{path}: per_bin.{key}[{index}] must be a finite number, got {value!r:.80}")
     return np.asarray(values, dtype=np.float64)
+
+
+def _at_least(mel: Any, floor: float) -> Any:
+    if hasattr(mel, "clamp"):  # torch, without importing it
+        return mel.clamp(min=floor)
+    return np.maximum(mel, floor) if getattr(mel, "shape", ()) else max(mel, floor)
 
 
 def _like(values: np.ndarray | None, mel: Any) -> Any:

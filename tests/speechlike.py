@@ -28,6 +28,26 @@ def voice(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
     return (0.5 * x / max(np.abs(x).max(), 1e-9)).astype(np.float32)
 
 
+def recording(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
+    """`voice` in a room that is never quite silent, so that its mel does not lie on the floor half of the time."""
+    x = voice(seconds, seed, rate)
+    room = np.random.default_rng(seed + 90).standard_normal(len(x))
+    return (x + 2e-3 * room).astype(np.float32)
+
+
+def modelled(targets: Sequence[np.ndarray], r: float = 0.98) -> list[np.ndarray]:
+    """What a healthy model trained with L2 predicts: its errors look like speech too (another utterance's)."""
+    out = []
+    for k, y in enumerate(targets):
+        other = np.tile(targets[(k + 3) % len(targets)], (1 + len(y), 1))[: len(y)]
+        mean = y.mean(0)
+        own, error = y - mean, other - other.mean(0)
+        error = error - (error * own).sum(0) / (own**2).sum(0) * own
+        error *= own.std(0) / error.std(0)
+        out.append((mean + r * r * own + r * np.sqrt(1 - r * r) * error).astype(np.float32))
+    return out
+
+
 def mel_field(frames: int, seed: int, bins: int = 80) -> np.ndarray:
     """A target-like mel: a falling mean spectrum and a field that is smooth over time and bins; float32 (T, M)."""
     rng = np.random.default_rng(seed)

@@ -118,6 +118,8 @@ BAD_SCALING = {
     "per_bin empty": {**SCALING, "per_bin": {"scale": [], "offset": []}},
     "per_bin nested": {**SCALING, "per_bin": {"scale": [[1.0]], "offset": [[0.0]]}},
     "verdict that is a list": {**SCALING, "verdict": []},
+    "floor that is a text": {**SCALING, "floor": "-11.5"},
+    "floor that is NaN": json.dumps({**SCALING, "floor": float("nan")}),
 }
 
 
@@ -235,6 +237,25 @@ def test_denormalize_is_the_inverse_of_normalize_and_torch_agrees_with_numpy(per
     np.testing.assert_allclose(n.normalize(torch.from_numpy(mel)).numpy(), n.normalize(mel), atol=1e-12)
     if per_bin:
         np.testing.assert_allclose(n.normalize(mel), (mel - [1.0, -2.0, 3.0]) / [1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("kind", arrays())
+def test_a_floor_clamps_the_raw_mel_and_keeps_dtype_shape_and_device(tmp_path: Path, kind: str) -> None:
+    """Raw values here are the stored ones less 3; the floor is in raw units, so scale does not know it."""
+    mel = arrays()[kind]
+    scaler = MelScaler.load(put(tmp_path, {**SCALING, "floor": -3}), put(tmp_path, STATS, "stats.json"))
+    out = scaler.calibrate(mel)
+    assert (out.dtype, tuple(out.shape)) == (mel.dtype, tuple(mel.shape))
+    assert getattr(out, "device", None) == getattr(mel, "device", None)
+    if kind != "torch meta device":
+        values, stored = (np.asarray(a.double() if isinstance(a, torch.Tensor) else a, dtype=float) for a in (out, mel))
+        np.testing.assert_allclose(values, np.maximum(stored - 3, -3), atol=0.02 if "16" in kind else 1e-6)
+        assert values.min() == -3.0
+    assert (scaler.calibrate(-1.0), scaler.calibrate(1.0)) == (-3.0, -2.0)
+    assert scaler.scale(-1.0) == 0.5
+    assert MelScaler.load(put(tmp_path, {**SCALING, "floor": None})).floor is None
+    with pytest.raises(ParamsError, match="floor"):
+        MelScaler(1.0, 0.0, floor=float("inf"))
 
 
 def test_per_bin_parameters_refuse_a_mel_with_other_bins_or_none() -> None:

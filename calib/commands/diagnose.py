@@ -39,7 +39,11 @@ def diagnose(
 ) -> None:
     """Judge and print."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
-    judgement = judge(JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split))
+    judgement = judge(
+        JudgeConfig(
+            pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split
+        )
+    )
     o.show(render(judgement))
     o.emit_json(json_, judgement.diagnosis.to_json(), force=force)
     verdict = judgement.diagnosis.verdict

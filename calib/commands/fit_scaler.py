@@ -158,7 +158,20 @@ def fit_scaler(
     path = output or Path(DEFAULT_NAME)
     result = run(
         FitConfig(
-            JudgeConfig(pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split),
+            JudgeConfig(
+                pairs,
+                stats,
+                frontend,
+                layout,
+                output_space,
+                limit,
+                allow_skipped,
+                seed,
+                audio,
+                columns,
+                audio_root,
+                split,
+            ),
             path,
             overwrite=force,
             override=force,

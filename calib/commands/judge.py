@@ -226,9 +226,7 @@ def judge(config: JudgeConfig) -> Judgement:
     return Judgement(diagnosis, opened, frontend, extra, header, provenance, recordings is not None)
 
 
-def _recordings(
-    config: JudgeConfig, pairs: Pairs, frontend: FrontEnd | None
-) -> tuple[Recordings | None, str | None]:
+def _recordings(config: JudgeConfig, pairs: Pairs, frontend: FrontEnd | None) -> tuple[Recordings | None, str | None]:
     """The audio of the pairs, and why it cannot be used where it is there and cannot.
 
     Raises:
@@ -244,7 +242,10 @@ def _recordings(
     if not any(paths):
         return None, None
     if frontend is None:
-        return None, "the front end of the targets is unknown, so nothing can be made from their audio; give --frontend NAME"
+        return (
+            None,
+            "the front end of the targets is unknown, so nothing can be made from their audio; give --frontend NAME",
+        )
     if frontend.n_mels != pairs.n_mels:
         return None, f"the front end makes {frontend.n_mels} mel bins, and the targets have {pairs.n_mels}"
     return Recordings([entry.id for entry in pairs.entries], paths, frontend.sample_rate), None
@@ -342,6 +343,7 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
         "scale_factor": d.scale_factor,
         "offset": d.offset,
         "per_bin": d.per_bin_params,
+        "floor": d.calibration.floor,
         "method": d.method,
         "verdict": "no-signal" if forced else d.verdict.state,
         "raw_map": {"slope": d.calibration.slope, "intercept": d.calibration.intercept},

@@ -223,7 +223,7 @@ class _Analysis:
             resampling=intervals.method if intervals.values else "",
             null=null,
             probe=probe,
-            per_bin=self._per_bin(local),
+            per_bin=self._per_bin(local, pass2.moments_after() if local.floor is not None else None),
             histograms=pass2.histograms(identity=method == "identity"),
             density=pass2.joint(),
             utterances=pass2.utterances("before" if method == "identity" else method),
@@ -233,8 +233,7 @@ class _Analysis:
             faults=explanation.findings,
         )
         d.notes += [*qualifying, *plain(noticed), *calibrators.notes]
-        spectra = pass2.modulation, pass2.modulation_after
-        add_metrics(d, self.moments, blocks, local, spectra, self.context.frame_seconds)
+        add_metrics(d, self.moments, blocks, local, pass2, self.context.frame_seconds)
         d.skipped |= calibrators.skipped | _skipped_intervals(intervals)
         d.skipped |= {f"{name} fit": why for name, why in calibrators.selection.skipped.items()}
         d.skipped |= untested(
@@ -314,15 +313,16 @@ class _Analysis:
         name = max(candidates, key=lambda key: abs(candidates[key]))
         return null, probe, name, candidates[name]
 
-    def _per_bin(self, local: Calibration) -> dict[str, np.ndarray]:
+    def _per_bin(self, local: Calibration, clamped: Moments | None) -> dict[str, np.ndarray]:
         bins = self.moments.per_bin()
+        after = None if clamped is None else clamped.per_bin()
         return {
             "target_mean": bins["mean_y"],
             "target_sd": bins["sd_y"],
             "prediction_mean": bins["mean_p"],
             "prediction_sd": bins["sd_p"],
-            "calibrated_mean": local(bins["mean_p"]),
-            "calibrated_sd": np.abs(local.slopes) * bins["sd_p"],
+            "calibrated_mean": local(bins["mean_p"]) if after is None else after["mean_p"],
+            "calibrated_sd": np.abs(local.slopes) * bins["sd_p"] if after is None else after["sd_p"],
             "r": bins["r"],
         }
 

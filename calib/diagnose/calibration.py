@@ -8,6 +8,10 @@ Data flow::
     products between bins, from the second pass ----------------------> select again, now with the matrix
 
 The matrix is never chosen, so the second selection only says more: whether another filterbank is behind the error.
+
+Values clear of the floors show the true line; what it gives is then clamped where the target is. Where that does worse
+on *all* values than a fit on all of them, the latter is taken: in bins that lie mostly on the floor hardly a value is
+clear of it, which is no basis for a map of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from calib.diagnose.selection import Fit, Selection, select
 __all__ = ["Calibrators", "Chosen"]
 
 _LEAST_CLEAR = 0.1  # share of the values; fewer are no basis for a fit
+_NO_WORSE = 0.01  # of the squared error: a fit above the floor may cost that much on all values
 _BENT = 0.01  # of the slope: a smaller change is not worth a note
 _MATRIX_BINS = 160  # products of each bin with each cost M times as much as everything else
 _REGRESSIONS = frozenset({"ols", "moments"})
@@ -40,11 +45,13 @@ class Chosen:
         name: of the method.
         title: for people.
         maps: acting on the prediction as it is judged; fitted without each fold, the last on everything.
+        centre: ``(M,)``, bin means of what the last one gives; of the sampled frames alone where it clamps.
     """
 
     name: str
     title: str
     maps: list[Calibration]
+    centre: np.ndarray
 
     @property
     def row(self) -> str:
@@ -84,6 +91,10 @@ class Calibrators:
         self._sample = replace(stored, p=baseline(stored.p))
         self._data: Moments | GroupedSums = moments
         self.floor = self._leave_out_floors(find_floors(self._sample, sample_like=sample_like))
+        self.selection = self._select()
+        self.chosen = self._chosen()
+        if self.floor is not None:
+            self._weigh_floors(self.floor)
         self.cross: CrossMoments | None = None
         self._without_matrix = ""
         if self.floor is not None:
@@ -94,21 +105,18 @@ class Calibrators:
             )
         elif not sample_like:
             self.cross = CrossMoments(int(fold_of.max()) + 1, moments.shift_p, moments.shift_y)
-        self.selection = self._select()
-        self.chosen = self._chosen()
         if self.floor is not None:
             self._note_floor(self.floor)
 
     def finish(self) -> None:
         """Take in what the second pass has gathered in ``cross``."""
         if self.cross is not None:
-            self.selection = self._select()
+            self.selection = self._select(self.cross)
         if self._without_matrix and not self._sample_like:
             skipped = {**self.selection.skipped, "matrix": self._without_matrix}
             self.selection = replace(self.selection, skipped=skipped)
 
-    def _select(self) -> Selection:
-        gathered = self.cross is not None and bool(self.cross.n.any())
+    def _select(self, cross: CrossMoments | None = None) -> Selection:
         return select(
             self._data,
             self.fold_of,
@@ -116,7 +124,7 @@ class Calibrators:
             sample_like=self._sample_like,
             stats=self._stats,
             sample=self._sample,
-            cross=self.cross if gathered else None,
+            cross=cross,
         )
 
     def _chosen(self) -> Chosen:
@@ -125,13 +133,16 @@ class Calibrators:
         name = fit.name
         if self.floor is not None and name in _REGRESSIONS:
             name += ":above-floor"
+        floor = None if self.floor is None or name == "identity" else self.floor.target
         maps = []
         for slope, intercept in zip(fit.by_fold.slope, fit.by_fold.intercept, strict=True):
             if fit.per_bin_scale is None:
-                maps.append(Calibration(float(slope[0]), float(intercept[0])))
+                maps.append(Calibration(float(slope[0]), float(intercept[0]), floor=floor))
             else:  # the best global fit stands beside it, for readers that know one scale and offset only
-                maps.append(Calibration(fit.slope, fit.intercept, np.array(slope), np.array(intercept)))
-        return Chosen(name, _title(fit) + (" above the floor" if name != fit.name else ""), maps)
+                maps.append(Calibration(fit.slope, fit.intercept, np.array(slope), np.array(intercept), floor))
+        local = maps[-1]
+        centre = local(self.moments.per_bin()["mean_p"]) if floor is None else local(self._sample.p).mean(axis=0)
+        return Chosen(name, _title(fit) + (" above the floor" if name != fit.name else ""), maps, centre)
 
     # --- floors -------------------------------------------------------------------------------------------------
 
@@ -156,6 +167,29 @@ class Calibrators:
         self._data = sums
         self._sample = self._sample.keeping(clear)
         return cut
+
+    def _weigh_floors(self, cut: FloorCut) -> None:
+        """Fit on all values after all, where that does better on them, out of sample, than what was found clear of it."""
+        clear = self.selection, self.chosen, self.floor, self._data, self._sample
+        everything = np.ones(self._sample.p.shape, dtype=bool)
+        self.floor, self._data, self._sample = None, self.moments, self._sample.keeping(everything)
+        self.selection = self._select()
+        self.chosen = self._chosen()
+        if self._error(clear[1]) <= (1.0 + _NO_WORSE) * self._error(self.chosen):
+            self.selection, self.chosen, self.floor, self._data, self._sample = clear
+        else:
+            self.skipped["fits above the floor"] = (
+                f"too few values of some bins are clear of {_floor_text(cut)}: the fits use all, which does better on unseen data"
+            )
+
+    def _error(self, chosen: Chosen) -> float:
+        """Mean squared error on the sampled frames, each with the map that has not seen its fold."""
+        fold = self.fold_of[self._sample.unit]
+        total = 0.0
+        for row in np.unique(fold):
+            own = fold == row
+            total += float(np.square(chosen.maps[row](self._sample.p[own]) - self._sample.y[own]).sum())
+        return total / self._sample.p.size
 
     def _clear_sums(self, floors: Floors) -> GroupedSums:
         shifts = self.moments.shift_p, self.moments.shift_y

@@ -13,7 +13,7 @@ from calib.diagnose.faults.explain import Explanation
 from calib.diagnose.faults.geometry import BankGeometry
 from calib.diagnose.faults.library import FAULTS
 
-__all__ = ["next_steps", "own_step", "percent_sure", "untested", "worst_first"]
+__all__ = ["next_steps", "own_step", "percent_sure", "untested", "which_of", "worst_first"]
 
 _SEVERITIES = ("fail", "warn")
 # What a fault needs that pairs do not hold, in words that say how to give it.
@@ -51,6 +51,11 @@ def percent_sure(finding: Finding) -> str:
     return f"{min(round(100 * finding.confidence), 99 if finding.confidence < 1 else 100)} %"
 
 
+def which_of(finding: Finding) -> str:
+    """What is skipped where the audio would shrink the set of faults that a finding names."""
+    return f"which of {', '.join(finding.names)}"
+
+
 def untested(
     out: Explanation, *, bank: BankGeometry | None, n_utterances: int, library: frozenset[str] | None = None
 ) -> dict[str, str]:
@@ -63,7 +68,9 @@ def untested(
         library: ids of the faults that may be named; None: all.
     """
     allowed = frozenset(FAULTS) if library is None else library
-    return {what: why for what, why, faults in _untested(out, bank, n_utterances) if allowed & set(faults)} | out.skipped
+    return {
+        what: why for what, why, faults in _untested(out, bank, n_utterances) if allowed & set(faults)
+    } | out.skipped
 
 
 def _untested(
@@ -89,4 +96,4 @@ def _untested(
     for finding in out.findings:
         apart = set(finding.names) - {finding.fault} - set(finding.entry.confounded_with_audio)
         if apart and not out.audio and finding.fault != "unknown" and "audio" not in out.skipped:
-            yield f"which of {', '.join(finding.names)}", "named only as a set without audio (--audio SOURCE)", finding.names
+            yield which_of(finding), "named only as a set without audio (--audio SOURCE)", finding.names

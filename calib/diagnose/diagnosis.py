@@ -54,23 +54,30 @@ class AffineMap:
 
 @dataclass(frozen=True)
 class Calibration(AffineMap):
-    """A map with one slope and intercept for all bins, or one for each.
+    """A map with one slope and intercept for all bins, or one for each, clamped where the target is.
 
     Args:
         slope: of the best global map.
         intercept: of the best global map.
         bin_slope: ``(M,)``, used in place of the global ones where present.
         bin_intercept: ``(M,)``; both or neither.
+        floor: least value of the result, in the target's unit, or None.
     """
 
     bin_slope: np.ndarray | None = field(default=None, compare=False)
     bin_intercept: np.ndarray | None = field(default=None, compare=False)
+    floor: float | None = None
 
     def __call__(self, mel: np.ndarray) -> np.ndarray:
         """Apply it to ``(..., M)``."""
-        if self.bin_slope is None or self.bin_intercept is None:
-            return super().__call__(mel)
-        return np.asarray(mel * self.bin_slope + self.bin_intercept)
+        by_bin = self.bin_slope is not None and self.bin_intercept is not None
+        out = mel * self.bin_slope + self.bin_intercept if by_bin else super().__call__(mel)
+        return np.asarray(out if self.floor is None else np.maximum(out, self.floor))
+
+    @property
+    def affine(self) -> bool:
+        """Whether it is one slope and one intercept, and nothing else."""
+        return self.bin_slope is None and self.floor is None
 
     @property
     def slopes(self) -> np.ndarray:
@@ -81,12 +88,13 @@ class Calibration(AffineMap):
         """This map after another: ``self(first(x))``."""
         whole = super().after(first)
         if self.bin_slope is None or self.bin_intercept is None:
-            return Calibration(whole.slope, whole.intercept)
+            return Calibration(whole.slope, whole.intercept, floor=self.floor)
         return Calibration(
             whole.slope,
             whole.intercept,
             self.bin_slope * first.slope,
             self.bin_slope * first.intercept + self.bin_intercept,
+            self.floor,
         )
 
 

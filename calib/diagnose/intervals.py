@@ -31,7 +31,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from calib.diagnose.fits import GroupedSums, SetStats
 from calib.diagnose.moments import Moments
@@ -131,6 +130,8 @@ class Jackknife:
             estimate: of all data, any shape ``S``.
             left_out: without each unit, ``(U, *S)``.
         """
+        from scipy.special import stdtrit
+
         half = stdtrit(self.degrees, _LEVEL) * np.sqrt(self.factor * ((left_out - estimate) ** 2).sum(axis=0))
         return np.asarray(estimate - half), np.asarray(estimate + half)
 

@@ -14,13 +14,14 @@ from fractions import Fraction
 import numpy as np
 
 from calib.diagnose.faults.evidence import Finding
-from calib.diagnose.faults.frozen import confidence
 
 __all__ = ["LengthCause", "explain_lengths", "known_ratios"]
 
 _LEAST = 3  # pairs: two have a ratio and a difference in common too easily
 _RATIO_SPREAD = 0.01
 _FRAMES_SPREAD = 1.5
+_MOST = 0.8  # of the pairs must keep to a rule
+_ROUNDING = 1.5  # frames by which T' and T may differ from a ratio at the edges
 _UNRELATED, _RELATED = 0.3, 0.7  # correlation of T' and T
 _ENOUGH = 8  # pairs that a correlation needs
 _SHOWN = 3
@@ -55,44 +56,55 @@ def explain_lengths(lengths: Sequence[tuple[int, int]]) -> LengthCause:
     """
     pred, target = (np.array(side, dtype=np.float64) for side in zip(*lengths, strict=True))
     ratios, differences = pred / target, pred - target
-    ratio, difference = float(np.median(ratios)), float(np.median(differences))
+    count = len(lengths)
+    alike = np.abs(ratios / _middle(ratios) - 1.0) < 3 * _RATIO_SPREAD
+    ratio = float(pred[alike].sum() / target[alike].sum())  # the long ones say it best: both lengths are rounded
+    tolerance = max(0.002, _ROUNDING * float(alike.sum()) ** 0.5 / float(target[alike].sum()))
+    known = _known(ratio, tolerance)
     spread = _spread(ratios) / ratio
-    of = f"{len(lengths)} pair{'s' * (len(lengths) != 1)}"
-    one_ratio, one_difference = spread < _RATIO_SPREAD, _spread(differences) <= _FRAMES_SPREAD
-    longer = "longer" if difference > 0 else "shorter"
-    if len(lengths) < _LEAST:
-        return LengthCause(f"T'/T is {_listed(ratios)} in {of}: {_known(ratio, 0.002)}; {_LEAST} such pairs are needed to tell a ratio from an accident")  # fmt: skip
-    if one_ratio and one_difference:
-        return LengthCause(
-            f"all of {of} are about {abs(difference):.0f} frames {longer} and T'/T is about {ratio:.3f}; the targets are too alike in length to tell a constant ({_CONSTANT}) from a ratio ({_known(ratio, 0.002)})"
+    one_ratio = spread < _RATIO_SPREAD and alike.mean() >= _MOST
+    if count < _LEAST:
+        what = (
+            f"T'/T is {ratio:.4g} in {_pairs(count, count)}: {known}"
+            if one_ratio
+            else f"T'/T is {' and '.join(f'{r:.4g}' for r in ratios)}"
         )
+        return LengthCause(f"{what}; {_LEAST} such pairs are needed to tell a rule from an accident")
+    difference = _middle(differences)
+    same = np.abs(differences - difference) <= 2 * _FRAMES_SPREAD
+    one_difference = _spread(differences) <= _FRAMES_SPREAD and same.mean() >= _MOST
+    longer = f"{abs(difference):.0f} frames {'longer' if difference > 0 else 'shorter'}"
+    if one_ratio and one_difference:
+        return LengthCause(f"predictions are about {longer} and T'/T is about {ratio:.3f} in {_pairs(int(same.sum()), count)}; the targets are too alike in length to tell a constant ({_CONSTANT}) from a ratio ({known})")  # fmt: skip
     if one_ratio:
-        return _one_ratio(ratio, spread, len(lengths), of)
+        return _one_ratio(ratio, spread, known, int(alike.sum()), count)
     if one_difference:
-        return LengthCause(f"all predictions are {abs(difference):.0f} frames {longer} than their targets, whatever the length ({of}): {_CONSTANT}")  # fmt: skip
-    if _spread(pred) <= _FRAMES_SPREAD:
-        return LengthCause(f"all predictions have {np.median(pred):.0f} frames, whatever their targets ({of}): padded to one length, or stopped at the decoder's limit")  # fmt: skip
-    if _spread(target) <= _FRAMES_SPREAD:
-        return LengthCause(f"all targets have {np.median(target):.0f} frames, whatever their predictions ({of}): targets cut or padded to one length")  # fmt: skip
+        return LengthCause(f"predictions are {longer} than their targets, whatever the length, in {_pairs(int(same.sum()), count)}: {_CONSTANT}")  # fmt: skip
+    for what, values, why in (("predictions", pred, "padded to one length, or stopped at the decoder's limit"), ("targets", target, "cut or padded to one length")):  # fmt: skip
+        equal = int((np.abs(values - _middle(values)) <= 2 * _FRAMES_SPREAD).sum())
+        if equal >= _MOST * count:
+            return LengthCause(
+                f"{what} have {_middle(values):.0f} frames in {_pairs(equal, count)}, whatever the other side: {why}"
+            )
     low, high = np.quantile(ratios, (0.05, 0.95))
-    return LengthCause(f"T'/T follows no rule: {low:.2f} to {high:.2f} in 90 % of {of}{_relation(pred, target)}")
+    return LengthCause(
+        f"T'/T follows no rule: {low:.2f} to {high:.2f} in 90 % of {count} pairs{_relation(pred, target)}"
+    )
 
 
 _CONSTANT = "padding or trimmed silence on one side, or a reduction factor that drops or adds frames"
 
 
-def _one_ratio(ratio: float, spread: float, count: int, of: str) -> LengthCause:
-    # Rounding to whole frames alone makes a spread; the median of several is better known than one.
-    error = max(spread / count**0.5, 5e-4)
-    known = _known(ratio, max(0.002, 3 * error))
+def _one_ratio(ratio: float, spread: float, known: str, alike: int, count: int) -> LengthCause:
+    text = f"T'/T is {ratio:.4g} in {_pairs(alike, count)} (spread {spread:.2%})"
     finding = Finding(
         "time-stretch",
         ("time-stretch", "sample-rate"),
-        confidence("time-stretch", abs(ratio - 1.0) / error, 0.0),
+        (alike + 1) / (count + 2),  # rule of succession: of so many pairs, so many agreed
         f"T'/T {ratio:.4g}",
-        (f"T'/T has the median {ratio:.4g} and the spread {spread:.2%} over {of}", f"what makes such a ratio: {known}"),
+        (text, f"what makes such a ratio: {known}"),
     )
-    return LengthCause(f"T'/T is {ratio:.4g} in all of {of} (spread {spread:.2%}): {known}", finding)
+    return LengthCause(f"{text}: {known}", finding)
 
 
 def _relation(pred: np.ndarray, target: np.ndarray) -> str:
@@ -102,7 +114,9 @@ def _relation(pred: np.ndarray, target: np.ndarray) -> str:
     if r >= _RELATED:
         return f", and the lengths go together (r {r:.2f}): free-running predictions, which have their own tempo; judge them apart"
     if r < _UNRELATED:
-        return f", and the lengths have nothing to do with each other (r {r:.2f}): predictions paired with other targets"
+        return (
+            f", and the lengths have nothing to do with each other (r {r:.2f}): predictions paired with other targets"
+        )
     return f" (r of the lengths {r:.2f}): free-running predictions, or predictions paired with other targets"
 
 
@@ -110,8 +124,14 @@ def _spread(values: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def _listed(ratios: np.ndarray) -> str:
-    return " and ".join(f"{ratio:.4g}" for ratio in ratios)
+def _middle(values: np.ndarray) -> float:
+    """The median, or the higher of the two values that it lies between."""
+    return float(np.sort(values)[len(values) // 2])
+
+
+def _pairs(some: int, count: int) -> str:
+    every = f"all of {count} pairs" if count > 1 else "1 pair"
+    return every if some == count else f"{some} of {count} pairs"
 
 
 def _known(ratio: float, tolerance: float) -> str:
@@ -140,7 +160,11 @@ def known_ratios(ratio: float, tolerance: float = 0.002) -> list[str]:
     if rates:
         a, b = map(int, rates[0].split("/"))
         simplest = Fraction(a, b)
-        equal = [f"{simplest.numerator}/{simplest.denominator}"] if near(float(simplest)) and simplest.denominator < b else []
+        equal = (
+            [f"{simplest.numerator}/{simplest.denominator}"]
+            if near(float(simplest)) and simplest.denominator < b
+            else []
+        )
         out.append(f"another sample rate ({' = '.join([*_few(rates), *equal])})")
     if hops:
         out.append(f"another hop length ({', '.join(_few(hops))})")
@@ -154,7 +178,9 @@ def known_ratios(ratio: float, tolerance: float = 0.002) -> list[str]:
         out += [f"another sample rate and hop length (predictions at {'; '.join(_few(both))})"] if both else []
     factor = round(max(ratio, 1.0 / ratio))
     if 2 <= factor <= 8 and near(factor if ratio > 1.0 else 1.0 / factor):
-        out.append(f"a reduction factor ({factor} frames a step {'counted twice' if ratio > 1.0 else 'not taken apart'})")
+        out.append(
+            f"a reduction factor ({factor} frames a step {'counted twice' if ratio > 1.0 else 'not taken apart'})"
+        )
     return out
 
 

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import fdtrc
 
 from calib.diagnose.fits import SetStats
 from calib.diagnose.intervals import Jackknife
@@ -162,6 +161,8 @@ def mincer_zarnowitz(moments: Moments, blocks: Moments | None = None) -> MincerZ
         J. Mincer and V. Zarnowitz, "The evaluation of economic forecasts", NBER (1969). Bell and McCaffrey (2002), CR3.
         H. Hotelling, Ann. Math. Stat. 2 (1931) 360.
     """
+    from scipy.special import fdtrc
+
     try:
         jackknife = Jackknife(moments, blocks)
     except ValueError as error:

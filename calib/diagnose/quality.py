@@ -21,7 +21,7 @@ from calib.diagnose.metrics import (
     taylor,
 )
 from calib.diagnose.moments import Moments
-from calib.diagnose.scores import CONSTANTS, NULLS
+from calib.diagnose.scores import CONSTANTS, NULLS, SecondPass
 from calib.diagnose.spectra import BandDistance, CrossSums, Modulation
 
 __all__ = ["add_metrics", "after_map"]
@@ -32,7 +32,7 @@ def add_metrics(
     moments: Moments,
     blocks: Moments | None,
     local: Calibration,
-    modulation: tuple[Modulation, Modulation | None],
+    pass2: SecondPass,
     frame_seconds: float | None,
 ) -> None:
     """Fill the fields of a diagnosis that hold metrics, or its ``skipped``.
@@ -41,8 +41,8 @@ def add_metrics(
         d: with rows and method.
         moments: of the units, the prediction as it is judged.
         blocks: of moving blocks where there are too few utterances, else None.
-        local: what is written, acting on the prediction as it is judged.
-        modulation: gathered before the map and, where it differs by bin, after it.
+        local: what is written, acting on the prediction as it is judged: the fit of the second pass, or the identity.
+        pass2: what was gathered.
         frame_seconds: hop in seconds, or None.
     """
     d.murphy = murphy(moments)
@@ -57,19 +57,20 @@ def add_metrics(
             with _skipping(d, f"skill against {row.title}"):
                 before, after = (skill(r.rmse**2, row.rmse**2) for r in (d.row("before"), d.after))
                 d.skills.append(Skill(row.name, before, after))
-    for when, slopes in (("before", np.asarray(1.0)), ("after", local.slopes)):
+    clamped = pass2.moments_after() if local.floor is not None else None
+    after_fit = (moments, local.slopes) if clamped is None else (clamped, np.asarray(1.0))
+    for when, (gathered, slopes) in (("before", (moments, np.asarray(1.0))), ("after", after_fit)):
         with _skipping(d, f"global variance {when} the calibration"):
-            d.global_variance[when] = _by_utterance(global_variance(moments, slopes), d.n_utterances)
+            d.global_variance[when] = _by_utterance(global_variance(gathered, slopes), d.n_utterances)
         with _skipping(d, f"variance ratio {when} the calibration"):
-            d.variance_ratio[when] = _variance_ratio(moments, slopes)
-    before_map, by_bin = modulation
+            d.variance_ratio[when] = _variance_ratio(gathered, slopes)
     with _skipping(d, "modulation spectrum before the calibration"):
-        d.modulation["before"] = _spectrum(before_map, frame_seconds)
+        d.modulation["before"] = _spectrum(pass2.modulation, frame_seconds)
     with _skipping(d, "modulation spectrum after the calibration"):
-        if local.bin_slope is None:
-            d.modulation["after"] = after_map(before_map, local.slope, frame_seconds)
-        elif by_bin is not None:
-            d.modulation["after"] = _spectrum(by_bin, frame_seconds)
+        if local.affine or pass2.modulation_after is None:
+            d.modulation["after"] = after_map(pass2.modulation, local.slope, frame_seconds)
+        else:
+            d.modulation["after"] = _spectrum(pass2.modulation_after, frame_seconds)
 
 
 @contextlib.contextmanager

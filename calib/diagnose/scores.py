@@ -16,7 +16,7 @@ import numpy as np
 from calib.diagnose.calibration import Chosen
 from calib.diagnose.crossmoments import CrossMoments
 from calib.diagnose.diagnosis import AffineMap, Calibration, Row, Utterance
-from calib.diagnose.moments import Moments, Summary
+from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.reading import Reader
 from calib.diagnose.spectra import Modulation
 
@@ -95,8 +95,11 @@ class SecondPass:
         bins = analysis.moments.per_bin()
         self._means = bins["mean_p"], bins["mean_y"]
         self.modulation = Modulation()
-        # One slope for all bins only scales the spectrum; slopes by bin mix the bins anew.
-        self.modulation_after = None if chosen.maps[-1].bin_slope is None else Modulation()
+        # One slope for all bins only scales the spectrum; slopes by bin mix the bins anew, and a clamp does anything.
+        self.modulation_after = None if chosen.maps[-1].affine else Modulation()
+        self._centre_after = chosen.centre
+        self.clamps = chosen.maps[-1].floor is not None
+        self._after: list[UnitMoments] = []
         s = analysis.summary
         self.low_p = self.low_y = math.inf
         self.high_p = self.high_y = -math.inf
@@ -125,6 +128,8 @@ class SecondPass:
                 unit = reader.units[row]
                 inside = slice(unit.start, unit.stop)
                 self._score(row, p[inside], y[inside])
+                if self.clamps:
+                    self._after.append(unit_moments(self.fit(p[inside]), y[inside]))
                 if self.cross is not None:
                     self.cross.add(p[inside], y[inside], int(self.a.fold_of[row]))
                 for name, values in nulls.items():
@@ -139,7 +144,7 @@ class SecondPass:
         centred = y - mean_y
         self.modulation.add(p - mean_p, centred)
         if self.modulation_after is not None:
-            self.modulation_after.add(self.fit(p) - self.fit(mean_p), centred)
+            self.modulation_after.add(self.fit(p) - self._centre_after, centred)
 
     def _nulls(self, y: np.ndarray) -> dict[str, np.ndarray]:
         """Predictions that know nothing of the model, ``(T, M)`` or ``(1, M)``."""
@@ -173,6 +178,10 @@ class SecondPass:
                 error = (bins if name == "bin_mean" else maps[name](p)) - y
                 self.absolute[name, sample][row] = np.abs(error).sum()
                 self.squared[name, sample][row] = np.vdot(error, error)
+
+    def moments_after(self) -> Moments | None:
+        """Moments of what the fit gives, where it clamps; None where they follow from those before it."""
+        return Moments(self._after) if self.clamps else None
 
     def rows(self) -> list[Row]:
         """The whole table: maps, constants, nulls."""

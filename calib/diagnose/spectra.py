@@ -28,7 +28,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import dct, rfft
 
 from calib.diagnose.metrics import UncomputableError
 
@@ -143,6 +142,8 @@ class Modulation:
         Raises:
             ValueError: shapes that differ, or no frames.
         """
+        from scipy.fft import rfft
+
         p, y = _checked(p, y)
         frames, bins = p.shape
         window, starts = _segments(frames)
@@ -229,6 +230,8 @@ class Quefrency:
 
     def add(self, p: np.ndarray, y: np.ndarray) -> None:
         """Take in one utterance; as for `Modulation.add`."""
+        from scipy.fft import dct
+
         p, y = _checked(p, y)
         a, b = dct(p, axis=1, norm="ortho"), dct(y, axis=1, norm="ortho")
         products = [np.einsum("tm,tm->m", u, v, dtype=np.float64) for u, v in ((a, a), (b, b), (a, b))]

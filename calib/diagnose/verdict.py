@@ -213,7 +213,11 @@ class Evidence:
         structure: name of the best layout or pairing repair, or None.
         structure_r: r_w after it.
         autoregressive: as declared; None when unknown.
-        findings: how many notes qualify a healthy verdict (copying, a sign, bins that differ).
+        findings: how many notes and named faults qualify a healthy verdict (copying, a sign, bins that differ).
+        severity: ``fail`` where one of them breaks the sound, else ``warn``.
+        beyond_affine: named faults that no global scale and offset repairs.
+        drift: what undoes a drift in time, for people, or None.
+        drift_r: r_w after it.
     """
 
     n_frames: int
@@ -233,6 +237,10 @@ class Evidence:
     structure_r: float = 0.0
     autoregressive: bool | None = None
     findings: int = 0
+    severity: str = "warn"
+    beyond_affine: tuple[str, ...] = ()
+    drift: str | None = None
+    drift_r: float = 0.0
 
     def beyond_null(self, r: float) -> float:
         """A correlation as a share of what is left above unrelated pairs, where those are alike (shared silence)."""
@@ -329,13 +337,14 @@ def decide(e: Evidence) -> Verdict:
             refusal = f"Unrelated pairs reach r {e.null_limit:.2f} (shared silence or padding?): {_NOTHING[0].lower()}{_NOTHING[1:]}"
     status = "fail" if refusal else state.status
     if name == "healthy" and refusal is None and e.findings:
-        headline, status = "HEALTHY in level and scale, but see the notes", "warn"
+        headline, status = "HEALTHY in level and scale, but see the findings", e.severity
     warnings: tuple[str, ...] = ()
     if refusal is None and name == "weak":
         warnings = (f"after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",)
     if refusal is None and name == "partly":
+        rest = f" ({', '.join(e.beyond_affine)})" if e.beyond_affine else ""
         warnings = (
-            f"a global scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair",
+            f"a global scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair{rest}",
         )
     return Verdict(
         name,
@@ -371,6 +380,17 @@ def _state(e: Evidence, ask: Any) -> str:
             ),
             Check("r within bin after the shift", abs(e.lag_r), ">", NO_SIGNAL_R, "and belongs to the target then"),
         )
+    ):
+        return "misaligned"
+    if e.drift is not None and ask(
+        Check(
+            f"r within bin gained by {e.drift}",
+            abs(e.drift_r) - strength,
+            ">",
+            STRUCTURE_LIFT,
+            "the prediction drifts against the target",
+        ),
+        Check(f"r within bin after {e.drift}", abs(e.drift_r), ">", NO_SIGNAL_R, "and belongs to it then"),
     ):
         return "misaligned"
     if e.structure is not None and ask(
@@ -422,6 +442,13 @@ def _state(e: Evidence, ask: Any) -> str:
             MIN_SKILL,
             "the fit beats the best constant spectrum",
         ),
+        Check(
+            "named faults that no global scale and offset repairs",
+            len(e.beyond_affine),
+            "<",
+            1,
+            "level and scale are all that is wrong",
+        ),
     ):
         return "fixable"
     if ask(Check("removable share of the squared error", e.share, "<", HEALTHY_SHARE, "level and scale are right")):
@@ -443,6 +470,8 @@ def _sentence(name: str, e: Evidence) -> str:
     if name == "insufficient":
         return f"{e.n_frames} valid frames, {MIN_FRAMES} are needed"
     if name == "misaligned":
+        if e.drift is not None and abs(e.drift_r) > abs(e.lag_r):
+            return f"r within bin is {e.r_w:.3f} as it stands and {e.drift_r:.3f} after {e.drift}"
         more = " or more (the scan ends there)" if abs(e.best_lag) == max(LAGS) else ""
         return f"r within bin is {e.r_w:.3f} as it stands and {e.lag_r:.3f} with the prediction shifted by {-e.best_lag:+d} frames{more}"
     if name == "structural":

@@ -17,7 +17,7 @@ import numpy as np
 
 from calib import __version__
 from calib.diagnose.analysis import Diagnosis
-from calib.diagnose.causes import percent_sure, worst_first
+from calib.diagnose.causes import percent_sure, which_of, worst_first
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.verdict import Check
@@ -148,7 +148,7 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "v": d.verdict,
         "unit": unit,
         "status": _STATUS.get(d.status, d.status),
-        "findings": [_finding(finding) for finding in worst_first(d.faults)],
+        "findings": [_finding(finding, d) for finding in worst_first(d.faults)],
         "skips": _skips(d.skipped),
         "outcome": _outcome(data),
         "worth": wording.worth(d, unit) if some else None,
@@ -210,7 +210,7 @@ def _outcome(data: ReportInput) -> dict[str, str]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, d: Diagnosis) -> dict[str, Any]:
     entry = finding.entry
     sentence = f"{entry.title}: {finding.detail}" if finding.detail else entry.title
     return {
@@ -223,6 +223,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "step": entry.next_step,
         "command": entry.command,
         "others": [FAULTS[name].title for name in finding.names[1:]],
+        "apart": d.skipped.get(which_of(finding)),
     }
 
 

@@ -34,7 +34,28 @@ def legacy(folder: Path, pred: np.ndarray) -> np.ndarray:
     return (pred * params["scale_factor"] + params["offset"]) * stats["mel_std"] + stats["mel_mean"]
 
 
-def test_both_files_are_written_and_reproduce_the_regression(calib: Cli, pairs: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def odd(pairs: Path) -> Path:
+    """Pairs with a scale and a level that are no known constant."""
+    for path in (pairs / "predictions").iterdir():
+        np.save(path, np.load(path) * np.float32(1.3) + np.float32(0.4))
+    return pairs
+
+
+def test_a_known_constant_is_written_exactly(calib: Cli, pairs: Path, tmp_path: Path) -> None:
+    """The predictions are (mel + 5) / 2: the answer is 2 and -5, not what a regression estimates."""
+    done = calib("fit-scaler", pairs)
+    assert done.code == 0, done.err
+    params = json.loads((tmp_path / PARAMS).read_text())
+    assert (params["method"], params["raw_map"]) == ("known:from-myxtts", {"slope": 2.0, "intercept": -5.0})
+    p = loaded(pairs)[0]
+    np.testing.assert_allclose(legacy(tmp_path, p), 2 * p - 5, atol=1e-12 * 100)
+    assert "known constant 2: the prediction is MyXTTS's" in done.out
+    assert params["fit"]["selection"]["reason"].startswith("known constant 2")
+
+
+def test_both_files_are_written_and_reproduce_the_regression(calib: Cli, odd: Path, tmp_path: Path) -> None:
+    pairs = odd
     done = calib("fit-scaler", pairs)
     assert done.code == 0, done.err
     assert done.out.startswith("FIXABLE BY CALIBRATION")
@@ -56,7 +77,32 @@ def test_both_files_are_written_and_reproduce_the_regression(calib: Cli, pairs: 
     assert str(tmp_path) not in json.dumps(params["provenance"])
 
 
-def test_given_statistics_are_used_and_not_written_again(calib: Cli, pairs: Path, tmp_path: Path) -> None:
+def test_bins_that_differ_get_a_map_each_and_readers_of_one_scale_get_the_best_one(
+    calib: Cli, pairs: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    gain, level = rng.uniform(0.7, 1.4, 80).astype(np.float32), rng.uniform(-1.5, 1.5, 80).astype(np.float32)
+    for path in (pairs / "predictions").iterdir():
+        np.save(path, np.load(path) * gain + level)
+    done = calib("fit-scaler", pairs, "--json", "d.json")
+    assert done.code == 0, done.err
+    params, found = (json.loads((tmp_path / name).read_text()) for name in (PARAMS, "d.json"))
+    assert params["method"] == "per-bin"
+    assert len(params["per_bin"]["scale"]) == len(params["per_bin"]["offset"]) == 80
+    p, y = loaded(pairs)
+    one = LinearRegression().fit(p.reshape(-1, 1), y.ravel())
+    np.testing.assert_allclose(legacy(tmp_path, p), p * one.coef_[0] + one.intercept_, atol=1e-6)
+    scaler = MelScaler.load(tmp_path / PARAMS, tmp_path / STATS)
+    calibrated = scaler.calibrate(p)
+    c = found["calibration"]
+    np.testing.assert_allclose(calibrated, p * np.array(c["bin_slope"]) + np.array(c["bin_intercept"]), atol=1e-9)
+    by_bin, in_sample = np.abs(calibrated - y).mean(), params["fit"]["in_sample"]["mae_after"]
+    assert by_bin == pytest.approx(in_sample, rel=1e-6), "what inference does is what was scored"
+    assert by_bin < 0.8 * np.abs(legacy(tmp_path, p) - y).mean()
+
+
+def test_given_statistics_are_used_and_not_written_again(calib: Cli, odd: Path, tmp_path: Path) -> None:
+    pairs = odd
     (tmp_path / "train.json").write_text(
         json.dumps(
             {

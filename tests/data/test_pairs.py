@@ -326,6 +326,21 @@ class TestLengths:
         pair = pairs.load(pairs.entries[0])
         assert (pair.nonfinite_pred, pair.nonfinite_target) == (2, 1)
 
+    @pytest.mark.parametrize(("kind", "said"), [("f2", True), ("f4", False)])
+    def test_overflow_is_said_of_half_precision_only(self, tmp_path: Path, kind: str, said: bool) -> None:
+        pred, target = mel(50), mel(50)
+        pred[3, 4:6], target[1, 1] = np.inf, 65504.0
+        save(tmp_path / "p.npy", pred.astype(kind))
+        save(tmp_path / "t.npy", target.astype(kind))
+        pairs = open_pairs(index(tmp_path, {"id": "a", "pred": "p.npy", "target": "t.npy"}))
+        found = pairs.load(pairs.entries[0]).overflow
+        assert [text.split(" are infinite")[0] for text in found] == (
+            ["a: 2 values of the prediction", "a: 1 values of the target"] if said else []
+        )
+
+    def test_half_precision_within_its_range_is_nothing_to_speak_of(self, tmp_path: Path) -> None:
+        assert self.pair(tmp_path, mel(50).astype("f2"), mel(50).astype("f2")).overflow == ()
+
 
 class TestWriter:
     """PairsWriter."""

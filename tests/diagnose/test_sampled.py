@@ -228,6 +228,20 @@ def test_the_matrix_needs_folds_and_frames() -> None:
         crossed([(p[:2], y[:2]) for p, y in speech(3)], 3).fit()
 
 
+def test_a_sample_of_unknown_length_is_every_kth_frame_whatever_the_pieces() -> None:
+    frames = np.arange(5000.0)[:, None] * np.ones(3)
+    for cuts in ([], [1], [100, 101, 700, 2999], list(range(7, 5000, 7))):
+        sampler = FrameSampler(most=300)
+        for unit, part in enumerate(np.split(frames, cuts)):
+            sampler.add(unit, part, -part)
+            assert len(sampler.result().p) <= 300
+        found = sampler.result()
+        assert sampler.step == 32
+        assert found.p[:, 0].tolist() == list(range(0, 5000, 32))
+        assert (found.y == -found.p).all()
+        assert found.unit.tolist() == np.searchsorted(cuts, found.p[:, 0], side="right").tolist()
+
+
 # --- floor ----------------------------------------------------------------------------------------------------------
 
 

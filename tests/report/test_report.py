@@ -18,6 +18,8 @@ import pages
 import pytest
 
 import calib.report
+from calib.diagnose.faults.evidence import Finding
+from calib.diagnose.faults.library import FAULTS
 from calib.errors import UsageError
 from calib.report import IndexEntry, build_index, build_report
 from calib.report.wording import clipped, commands, direction, finite, number, visible
@@ -132,7 +134,7 @@ def test_twelve_long_utterances_stay_below_one_and_a_half_megabytes() -> None:
 
 def test_a_collapsed_model_is_told_that_nothing_was_repaired_before_anything_else() -> None:
     text = Page(pages.report("collapsed").html).text
-    start = text[: text.index("What to do next")]
+    start = text[: text.index("Findings")]
     assert "NOT FIXABLE BY CALIBRATION" in start
     assert "Nothing was repaired. No parameter file was written." in start
     assert "constant: per-bin mean" in start
@@ -143,7 +145,7 @@ def test_the_founding_pair_shows_its_constant_beside_the_fit(founding_pair) -> N
     arrays = [np.load(founding_pair / f"{name}.npy").astype(np.float32) for name in ("pred", "target")]
     d = pages.analyze(pages.Pairs([(arrays[0], arrays[1])]))
     text = Page(build_report(pages.ReportInput("founding", d)).html).text
-    start = text[: text.index("What to do next")]
+    start = text[: text.index("Findings")]
     for figure in ("5.237", "1.808", "1.528", "Nothing was repaired"):
         assert figure in start
 
@@ -269,6 +271,108 @@ def test_numbers_that_are_not_finite_become_null_and_words() -> None:
     assert report.twin["diagnosis"]["summary"]["r"] is None
     assert "not finite" in report.html
     assert finite({"a": [np.float32("inf"), np.int64(3), (1.5,)]}) == {"a": [None, 3, [1.5]]}
+
+
+def with_findings(*findings: Finding, kind: str = "fixable", **skipped: str) -> calib.report.Report:
+    d = pages.diagnosis(kind)
+    d.faults = list(findings)
+    d.skipped |= {key.replace("_", " "): value for key, value in skipped.items()}
+    return build_report(pages.report_input(kind, diagnosis=d))
+
+
+SHIFT = Finding("shift", ("shift", "copying"), 0.97, "+3 frames", ("the correlation peaks +3.0 frames late",))
+CLIPPED = Finding("clipped", ("clipped",), 0.61)
+
+
+def section(text: str, title: str) -> str:
+    """Text of the page from a heading to the next section of the fixed order."""
+    following = {"Findings": "What to do", "What to do": "The rules that decided"}[title]
+    return text[text.index(title) : text.index(following)]
+
+
+def test_findings_stand_below_the_verdict_with_everything_a_person_needs() -> None:
+    report = with_findings(SHIFT)
+    text = Page(report.html).text
+    entry = FAULTS["shift"]
+    found = section(text, "Findings")
+    for words in (
+        f"The prediction is {entry.title}: +3 frames",
+        "confidence 97 %",
+        "the correlation peaks +3.0 frames late",
+        entry.cause,
+        entry.next_step,
+        FAULTS["copying"].title,
+        "This evidence cannot tell which.",
+    ):
+        assert words in found, words
+    assert text.index("FIXABLE BY CALIBRATION") < text.index("Findings")
+    assert report.twin["diagnosis"]["faults"][0]["fault"] == "shift"
+
+
+def test_the_worst_finding_comes_first_with_its_severity() -> None:
+    html = with_findings(CLIPPED, SHIFT).html
+    assert re.findall(r'<article class="finding (\w+)">', html) == ["fail", "warn"]
+    found = section(Page(html).text, "Findings")
+    assert found.index(FAULTS["shift"].title) < found.index(FAULTS["clipped"].title)
+    assert "no other fault of the library" in found
+
+
+def test_the_command_of_a_finding_can_be_copied() -> None:
+    html = with_findings(Finding("log-base", ("log-base",), 0.9)).html
+    assert f"<code data-copy>{FAULTS['log-base'].command}</code>" in html
+
+
+def test_steps_that_a_finding_names_are_not_repeated_below() -> None:
+    text = Page(with_findings(SHIFT).html).text
+    assert "What to do after that" in text
+    assert text.count(FAULTS["shift"].next_step) == 1
+    assert "What to do next" in Page(pages.report("insufficient").html).text
+
+
+def test_no_finding_and_no_test_are_two_things() -> None:
+    assert "None. No fault of the library shows" in Page(with_findings().html).text
+    found = section(Page(pages.report("insufficient").html).text, "Findings")
+    assert "skipped:" in found
+    assert "None." not in found
+
+
+def test_a_set_that_the_audio_would_shrink_says_so() -> None:
+    why = "named only as a set without audio"
+    d = pages.diagnosis("fixable")
+    d.faults = [Finding("fmax", ("fmax", "fmin"), 0.9)]
+    d.skipped["which of fmax, fmin"] = why
+    assert f"cannot tell which: {why}." in Page(build_report(pages.report_input("fixable", diagnosis=d)).html).text
+
+
+def test_a_healthy_level_with_a_broken_sound_is_no_pass() -> None:
+    html = with_findings(SHIFT, kind="healthy").html
+    assert '<section class="verdict fail"' in html
+    assert "level and scale need no repair. The findings below do." in html
+    assert "nothing needed repair" not in html
+
+
+def test_hostile_text_in_a_finding_is_shown_as_text() -> None:
+    html = with_findings(Finding("shift", ("shift",), 0.9, pages.HOSTILE, (pages.HOSTILE * 100,))).html
+    page = Page(html)
+    assert page.broken == []
+    assert len(page.all("script")) == 1
+    assert not set("\u202e\u2066\x00\x1b") & set(html)
+
+
+def test_what_is_skipped_for_one_reason_stands_in_one_line() -> None:
+    html = with_findings(a="no model", b="no model", c="no audio").html
+    assert "<b>a, b</b> skipped: <bdi>no model</bdi>" in html
+    assert "<b>c</b> skipped: <bdi>no audio</bdi>" in html
+
+
+def test_the_index_names_the_causes() -> None:
+    d = pages.diagnosis("healthy")
+    d.faults = [CLIPPED, SHIFT]
+    html = build_index([IndexEntry.of("a", d, pages.UNIT)], "index")
+    text = Page(html).text
+    assert text.index(FAULTS["shift"].title) < text.index(FAULTS["clipped"].title)
+    assert "verdict case fail" in html
+    assert "Nothing needs repair" not in text
 
 
 def test_every_check_is_shown_with_its_threshold_and_answer() -> None:

@@ -10,6 +10,8 @@ import pages
 import pytest
 import soundfile
 
+from calib.diagnose.faults.evidence import Finding
+
 pytestmark = pytest.mark.browser
 
 ARGUMENTS = [
@@ -63,6 +65,28 @@ def test_nothing_runs_off_the_side(visit, kind: str, width: int, scheme: str) ->
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(245, 246, 248)" if scheme == "light" else "rgb(16, 19, 23)"
     )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_findings_fit_a_phone_and_take_the_colour_of_their_severity(visit, scheme: str) -> None:
+    d = pages.diagnosis("fixable")
+    d.faults = [
+        Finding("clipped", ("clipped",), 0.6, evidence=("x" * 500,)),
+        Finding("fmax", ("fmax", "mel-scale", "sample-rate"), 0.99, "fmax 11025 Hz", ("r 0.97",) * 3),
+    ]
+    page = visit(
+        pages.build_report(pages.report_input("fixable", diagnosis=d)).html, width=360, scheme=scheme, name="f.html"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    colours = page.evaluate(
+        "Array.from(document.querySelectorAll('.finding .chip span'), e => getComputedStyle(e).backgroundColor)"
+    )
+    assert colours == (
+        ["rgb(179, 38, 30)", "rgb(125, 82, 0)"] if scheme == "light" else ["rgb(255, 143, 134)", "rgb(240, 185, 77)"]
+    )
+    button = page.locator(".finding button[aria-label='copy calib frontends diff A B']")
+    button.click()
+    assert button.inner_text() in {"copied", "selected"}
 
 
 def test_hostile_text_neither_runs_nor_breaks_the_phone_layout(visit) -> None:

@@ -28,6 +28,7 @@ class Finding:
         confidence: calibrated share of right answers among answers like this one.
         detail: the particulars, for people.
         evidence: what was measured, a line each.
+        margin: how far the next explanation lies behind, in nats (standard errors for arrays and time).
     """
 
     fault: str
@@ -35,6 +36,7 @@ class Finding:
     confidence: float
     detail: str = ""
     evidence: tuple[str, ...] = ()
+    margin: float = 0.0
 
     @property
     def entry(self) -> Fault:
@@ -55,6 +57,7 @@ class Finding:
             "fault": self.fault,
             "names": list(self.names),
             "confidence": self.confidence,
+            "margin": self.margin,
             "title": entry.title,
             "stage": entry.stage,
             "severity": entry.severity,

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from calib.diagnose.faults.evidence import Finding
-from calib.diagnose.faults.frozen import FROZEN, confidence
+from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
+from calib.diagnose.faults.judge import findings, graded
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.faults.sample import Sample, whitened
 from calib.diagnose.faults.score import Cost, Stats, Terms, independent
@@ -33,6 +34,8 @@ __all__ = ["Candidate", "Explanation", "explain"]
 
 _AUDIO_FRAMES = 3000  # with audio: as many frames as can be recomputed thirty times in a second or two
 _KEPT = 8
+_NEAR = 40.0  # nats: an edge further behind than that need not be looked at
+_EDGE_VALUES = 60_000
 
 
 # What two hypotheses together are called.
@@ -162,7 +165,7 @@ class _Explainer:
         out.steps = [step for step in (self.arrays, self.time) if step.faults]
         out.relation = relation(self.time.sample)
         if not out.relation.exists and not self._warped_time() and not self._heard():
-            out.findings = self._unrelated(sample)
+            out.findings = graded(self._unrelated(sample), misfit=0.0, r=1.0, n_frames=sample.n_frames)
             return out
         self.sample = self.time.sample
         self._set_unpaired_aside()
@@ -225,13 +228,13 @@ class _Explainer:
         text = f"r {found.r:.3f} within utterance and bin; unrelated utterances reach {found.limit:.3f}"
         spread = f"within-bin sd of the prediction {ratio:.3f} times the target's"
         if ratio < FROZEN.collapsed_ratio and "collapsed" in self.library:
-            return [Finding("collapsed", ("collapsed",), confidence("collapsed", 1.0, 0.0), "", (text, spread))]
+            return [Finding("collapsed", ("collapsed",), 0.0, "", (text, spread), 10.0)]
         names = [name for name in ("text-ignored", "untrained", "wrong-pairs") if name in self.library]
         if not _speechlike(sample):
             names.sort(key=lambda name: name != "untrained")
         if not names:
-            return [Finding("unknown", ("unknown",), confidence("unknown", 1.0, 0.0), "", (text, spread))]
-        return [Finding(names[0], tuple(names), confidence(names[0], 1.0, 0.0), "", (text, spread))]
+            return [Finding("unknown", ("unknown",), 0.0, "", (text, spread), 10.0)]
+        return [Finding(names[0], tuple(names), 0.0, "", (text, spread), 10.0)]
 
     # --- forms and maps ------------------------------------------------------------------------------------------
 
@@ -324,9 +327,9 @@ class _Explainer:
             kept = [hypothesis for hypothesis in hypotheses if set(hypothesis.faults) <= self.library]
             maps = [dataclasses.replace(h.terms, slack=math.hypot(h.terms.slack, form.slack), slack_pattern=math.hypot(h.terms.slack_pattern, form.slack_pattern), slack_scale=math.hypot(h.terms.slack_scale, form.slack_scale), any_utterance=form.any_utterance) for h in kept]  # fmt: skip
             for hypothesis, terms, cost in zip(kept, maps, stats.costs(maps, [h.prior for h in kept]), strict=True):
-                extra = form.prior + (blur if form.read else 0.0)
-                if form.edge is not None and cost.total < 1e5:
-                    extra += _edge_cost(frames, form, terms)
+                # A form that is only nearly right gains a little everywhere, and the more the more frames there are.
+                loose = FROZEN.loose * abs(cost.fit) if form.read or set(form.faults) & {"clipped"} else 0.0
+                extra = form.prior + loose + (blur if form.read else 0.0)
                 yield Candidate(form, hypothesis, dataclasses.replace(cost, prior=cost.prior + extra), stats, terms)
 
     def _blur_gain(self, effective: float) -> float:
@@ -334,14 +337,26 @@ class _Explainer:
         totals = []
         for y in (None, blurred(self.sample.y)):
             stats = Stats(self.sample, None, y, self.kind, effective, self.dead)
-            maps = [Terms(1.0, 0.0), *(h.terms for h in affine_hypotheses(stats, self.geometry, [], (0.0, 0.0)) if h.faults == ("wrong-stats",))]  # fmt: skip
+            maps = [Terms(1.0, 0.0), *(h.terms for h in affine_hypotheses(stats, self.geometry, [], (0.0, 0.0)) if h.faults in {("wrong-stats",), ("sign-flipped",)})]  # fmt: skip
             totals.append([cost.total for cost in stats.costs(maps, [0.0] * len(maps))])
         best = min(range(len(totals[0])), key=lambda k: totals[0][k])
         return max(totals[0][best] - totals[1][min(best, len(totals[1]) - 1)], 1e-9)
 
+    def _with_edges(self, candidates: list[Candidate]) -> list[Candidate]:
+        """What keeping to a floor or ceiling costs, where it can matter to the ranking."""
+        least = min(c.total for c in candidates)
+        out = []
+        for candidate in candidates:
+            if candidate.form.edge is not None:
+                near = candidate.total - FROZEN.edge_bonus <= least + _NEAR
+                extra = _edge_cost(candidate.form.sample or self.sample, candidate.form, candidate.terms) if near else _NEAR
+                candidate = dataclasses.replace(candidate, cost=dataclasses.replace(candidate.cost, prior=candidate.cost.prior + extra))  # noqa: PLW2901 - the same with its edge  # fmt: skip
+            out.append(candidate)
+        return out
+
     def _rank(self, candidates: Iterable[Candidate]) -> Candidate:
         best: dict[tuple[str, ...], Candidate] = {}
-        for candidate in candidates:
+        for candidate in self._with_edges(list(candidates)):
             key = candidate.faults
             if key not in best or candidate.total < best[key].total:
                 best[key] = candidate
@@ -359,6 +374,9 @@ class _Explainer:
         p = frames.p if best.form.p is None else best.form.p
         y = frames.y if best.form.y is None else best.form.y
         mapped = (p * np.asarray(best.terms.slope, dtype=np.float32) + np.asarray(best.terms.intercept, dtype=np.float32)).astype(np.float32)  # fmt: skip
+        if best.terms.utterance_free:  # the level of each utterance is undone too: values of all of them are pooled
+            levels = frames.by_utterance((y - mapped).mean(axis=1, dtype=np.float64)) / frames.lengths
+            mapped = mapped + levels.astype(np.float32)[frames.owner, None]
         dead = self.dead if best.form.ignore is None or best.form.ignore.all() else self.dead | best.form.ignore
         self.out.texture = measure(frames, mapped, y, dead)
         self.out.drift = drift_left(frames, mapped, y) if not self.time.faults or "time-stretch" not in self.library else 0.0
@@ -367,8 +385,6 @@ class _Explainer:
     # --- findings ------------------------------------------------------------------------------------------------
 
     def _findings(self, best: Candidate) -> list[Finding]:
-        from calib.diagnose.faults.judge import findings
-
         return findings(self.out, best, self.library, self.autoregressive, np.flatnonzero(self.dead))
 
 
@@ -384,20 +400,20 @@ def _edge_cost(sample: Sample, form: Form, terms: Terms) -> float:
     """
     assert form.edge is not None
     edge, side = form.edge
-    step = max(1, sample.p.size // 200_000)
+    step = max(1, sample.p.size // _EDGE_VALUES)
     slope, intercept = float(np.mean(terms.slope)), float(np.mean(terms.intercept))
     p = sample.p.ravel()[::step] * slope + intercept
     y = sample.y
-    mean = y.mean(axis=0)
-    ratio = min(abs(slope) * float(sample.pc.std()) / max(float(sample.yc.std()), 1e-9), 1.0)
-    healthy = (mean + ratio * (y - mean)).ravel()[::step]
-    slack = 0.02 * float(y.std())
+    ratio = min(abs(slope) * sample.spread[0] / max(sample.spread[1], 1e-9), 1.0)
+    mean = np.broadcast_to(y.mean(axis=0), y.shape).ravel()[::step]
+    healthy = mean + ratio * (y.ravel()[::step] - mean)
+    slack = 0.02 * sample.spread[2]
     beyond = float((side * (p - edge) > slack).mean())
     expected = float((side * (healthy - edge) > slack).mean())
     if expected < 0.004:
         return 6.0  # nothing to see there either way
     # A cut heaps values up at the edge; a tail falls off towards it.
-    width = 0.15 * float(y.std())
+    width = 0.15 * sample.spread[2]
     inside = side * (edge - p)
     at, before = float((np.abs(inside) <= width / 2).mean()), float((np.abs(inside - 1.5 * width) <= width / 2).mean())
     heap = at / max(before, 1e-6)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["FROZEN", "Frozen", "confidence"]
 
@@ -46,7 +48,8 @@ class Frozen:
     free_affine: float = 6.0
     free_level: float = 2.5
     free_pattern: float = 9.0
-    free_utterance: float = 0.7
+    free_utterance: float = 0.5
+    loose: float = 0.012
     slack_stats: float = 0.1
     slack_stats_scale: float = 0.05
     slack_power: float = 0.12
@@ -93,14 +96,20 @@ class Frozen:
 
 FROZEN = Frozen()
 
+CONFIDENCE: dict[str, Any] = {"one": 1.18, "margin": 1.11, "misfit": -0.026, "r": 0.61, "frames": 0.57, "more": -1.37, "faults": {}}
 
-def confidence(fault: str, margin: float, misfit: float) -> float:
-    """Share of right answers among development cases that were answered like this one.
+
+def confidence(fault: str, margin: float, misfit: float, r: float, n_frames: int, count: int) -> float:
+    """Share of right answers among development cases that were answered like this one (a logistic fit).
 
     Args:
         fault: what is named.
-        margin: how far the next explanation lies behind (nats, or standard errors for arrays and time).
-        misfit: nats that a healthy model would not show, after the fault is undone.
+        margin: how far the next explanation lies behind.
+        misfit: nats that a healthy model would not show, after everything named is undone.
+        r: within utterance and bin.
+        n_frames: that were looked at.
+        count: findings in all.
     """
-    del fault, misfit
-    return float(min(0.99, 1.0 - 0.5 * 2.718281828 ** (-max(margin, 0.0) / 2.0)))
+    c = CONFIDENCE
+    score = c["one"] + c["margin"] * math.log1p(max(margin, 0.0)) + c["misfit"] * min(misfit, 60.0) + c["r"] * (r - 0.7) + c["frames"] * math.log(max(n_frames, 1) / 4000.0) + c["more"] * (count - 1) + c["faults"].get(fault, 0.0)  # type: ignore[operator, union-attr]
+    return 1.0 / (1.0 + math.exp(-score))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from calib.diagnose.faults.time import rate_ratios
 if TYPE_CHECKING:
     from calib.diagnose.faults.explain import Candidate, Explanation
 
-__all__ = ["findings"]
+__all__ = ["findings", "graded"]
 
 
 def findings(out: Explanation, best: Candidate, library: frozenset[str], autoregressive: bool | None, dead: np.ndarray) -> list[Finding]:
@@ -27,13 +28,13 @@ def findings(out: Explanation, best: Candidate, library: frozenset[str], autoreg
         fault = step.faults[0]
         if replaced and fault == "time-stretch":
             continue
-        found.append(Finding(fault, _names(fault, out.audio, library, lag=step.lag, autoregressive=autoregressive), confidence(fault, step.sure, misfit), step.label, tuple(step.evidence)))  # fmt: skip
-    detail = _texture_findings(out.texture, library, autoregressive, misfit)
-    if dead.size and "dead-bins" in library:
+        found.append(Finding(fault, _names(fault, out.audio, library, lag=step.lag, autoregressive=autoregressive), 0.0, step.label, tuple(step.evidence), step.sure))  # fmt: skip
+    detail = _texture_findings(out.texture, library, autoregressive, best.stats.n_frames)
+    if dead.size and "dead-bins" in library and "sample-rate" not in best.faults:  # above the lower rate there is nothing
         text = f"{dead.size} bins hardly move: {', '.join(map(str, dead[:12]))}{' ...' if dead.size > 12 else ''}"
-        found.append(Finding("dead-bins", ("dead-bins",), confidence("dead-bins", 10.0, misfit), "", (text,)))
+        found.append(Finding("dead-bins", ("dead-bins",), 0.0, "", (text,), 10.0))
     if out.unpaired is not None:
-        found.append(Finding("wrong-pairs", _names("wrong-pairs", out.audio, library), confidence("wrong-pairs", 10.0, misfit), f"{out.unpaired[0]} utterances", (out.unpaired[1],)))  # fmt: skip
+        found.append(Finding("wrong-pairs", _names("wrong-pairs", out.audio, library), 0.0, f"{out.unpaired[0]} utterances", (out.unpaired[1],), 10.0))  # fmt: skip
     margin = _margin(out, best)
     faults = best.faults
     drifts = any("time-stretch" in step.faults for step in out.steps)
@@ -42,13 +43,23 @@ def findings(out: Explanation, best: Candidate, library: frozenset[str], autoreg
         found = [f for f in found if f.fault != "time-stretch"]
         faults = ("sample-rate", *(f for f in faults if f not in {"mel-scale", "fmax", "fmin"}))
     for fault in faults:
-        found.append(Finding(fault, _names(fault, out.audio, library), confidence(fault, margin, misfit), best.label, tuple(_evidence(best, out))))  # fmt: skip
+        found.append(Finding(fault, _names(fault, out.audio, library), 0.0, best.label, tuple(_evidence(best, out)), margin))  # fmt: skip
+    if any(f.fault == "oversmoothed-frequency" and "in a line" in f.evidence[0] for f in detail):
+        # Interpolated bins are certain; what else bends the bins a little is their doing.
+        found = [f for f in found if f.fault not in {"clipped", "raised-floor", "fmin", "fmax", "mel-scale"}]
     found += detail
     left = leftover(out, best, autoregressive, {f.fault for f in found}, library, dead)
     if left:
         kept = [f for f in found if FAULTS[f.fault].stage in {"arrays", "time"}]
-        found = [*kept, Finding("unknown", ("unknown",), confidence("unknown", 0.0, misfit), "", tuple(left))]
-    return found
+        found = [*kept, Finding("unknown", ("unknown",), 0.0, "", tuple(left), float(len(left)))]
+    return graded(found, misfit=misfit, r=best.stats.r, n_frames=best.stats.n_frames)
+
+
+def graded(found: list[Finding], *, misfit: float, r: float, n_frames: int) -> list[Finding]:
+    """Findings with their calibrated confidence."""
+    return [
+        dataclasses.replace(f, confidence=confidence(f.fault, f.margin, misfit, abs(r), n_frames, len(found))) for f in found
+    ]
 
 
 def _names(fault: str, audio: bool, library: frozenset[str], *, lag: float = 0.0, autoregressive: bool | None = False) -> tuple[str, ...]:  # fmt: skip
@@ -83,28 +94,29 @@ def _evidence(best: Candidate, out: Explanation) -> list[str]:
     return lines
 
 
-def _texture_findings(t: Texture | None, library: frozenset[str], autoregressive: bool | None, misfit: float) -> list[Finding]:  # fmt: skip
+def _texture_findings(t: Texture | None, library: frozenset[str], autoregressive: bool | None, n_frames: int) -> list[Finding]:  # fmt: skip
     if t is None:
         return []
     found = []
     if autoregressive is not False and "copying" in library and t.copied > FROZEN.copied and t.copied > t.own and t.innovation < FROZEN.innovation:  # fmt: skip
         text = f"r {t.copied:.3f} with the previous true frame, {t.own:.3f} with its own; innovation r {t.innovation:.2f}"
-        found.append(Finding("copying", _names("copying", False, library), confidence("copying", 10.0, misfit), "", (text,)))
+        found.append(Finding("copying", _names("copying", False, library), 0.0, "", (text,), 10.0))
     for fault, spectrum, what in (("oversmoothed-time", t.time, "frames"), ("oversmoothed-frequency", t.frequency, "bins")):
-        if fault in library and spectrum is not None and (text := _smoothed(spectrum, t.own, fault == "oversmoothed-time")):
-            found.append(Finding(fault, (fault,), confidence(fault, 5.0, misfit), "", (text.format(what=what),)))
+        if fault in library and spectrum is not None and (text := _smoothed(spectrum, t.own, t.steps, n_frames, fault == "oversmoothed-time")):  # fmt: skip
+            found.append(Finding(fault, (fault,), 0.0, "", (text.format(what=what),), 5.0))
     return found
 
 
-def _smoothed(s: Spectrum, r: float, in_time: bool) -> str | None:
+def _smoothed(s: Spectrum, r: float, distinct: float, n_frames: int, in_time: bool) -> str | None:
     """Why a prediction is taken for smoothed, or None."""
     f = FROZEN
-    limit = f.smooth_time if in_time else f.smooth_frequency
-    if s.held > f.smooth_held:
+    few = n_frames < f.few_frames
+    limit = (f.smooth_time if in_time else f.smooth_frequency) * (5.0 if few else 1.0)
+    if s.held > f.smooth_held and distinct > f.steps:
         return f"{s.held:.0%} of the steps between {{what}} are exactly 0 or exactly in a line: held or interpolated"
     if s.removable - 1.5 * s.error > limit:
         return f"an inverse filter over {{what}} would remove {s.removable:.1%} of the squared error"
-    if s.sampler and min(s.power[1], s.power[2]) < f.smooth_power * s.power[0]:
+    if s.sampler and not few and min(s.power[1], s.power[2]) < f.smooth_power * s.power[0]:
         return f"a model with the target's variance, but {min(s.power[1], s.power[2]):.3f} of its power in detail over {{what}}"
     if not in_time and r > f.smooth_strong and s.power[2] < f.smooth_power_strong:
         return f"r {r:.2f}, but {s.power[2]:.3f} of the target's power in detail over {{what}}"
@@ -137,7 +149,7 @@ def leftover(
         ("power in broad shape, times the target's", loud, f.loud + (0.5 if few else 0.0)),
         ("r with the target some frames back, more than with that ahead", t.echo, f.echo + (0.35 if few else 0.0)),
         ("share of bins that match another bin better", t.misplaced, f.misplaced + (0.4 if few else 0.0)),
-        ("frames that the lag changes along an utterance", abs(out.drift), f.drift + (3.0 if few else 0.0)),
+        ("frames that the lag changes along an utterance", 0.0 if few else abs(out.drift), f.drift),
     ]
     bent = bool({*best.faults, *(x for step in out.steps for x in step.faults)} & _BENT)
     if not bent:
@@ -149,11 +161,11 @@ def leftover(
         lines.append(f"few values: {t.steps:.2%} of the prediction's are distinct")
     # Axes that a fault of the library names when it is there.
     for fault, spectrum, what in (("oversmoothed-time", t.time, "frames"), ("oversmoothed-frequency", t.frequency, "bins")):
-        if fault not in library and fault not in named and spectrum is not None and (text := _smoothed(spectrum, t.own, fault == "oversmoothed-time")):  # fmt: skip
+        if fault not in library and fault not in named and spectrum is not None and (text := _smoothed(spectrum, t.own, t.steps, best.stats.n_frames, fault == "oversmoothed-time")):  # fmt: skip
             lines.append(text.format(what=what))
     if dead.size and "dead-bins" not in named:
         lines.append(f"{dead.size} bins hardly move")
-    if autoregressive is False and abs(out.lag) > f.lag:
+    if autoregressive is False and abs(out.lag) > f.lag and not few and t.own > 0.3:
         lines.append(f"the prediction is {out.lag:+.2f} frames late")
     return lines
 

@@ -122,6 +122,11 @@ class Sample:
         """The prediction, centred."""
         return self.centre(self.p)
 
+    @cached_property
+    def spread(self) -> tuple[float, float, float]:
+        """Sd of the centred prediction, of the centred target, and of the target."""
+        return float(self.pc.std()), float(self.yc.std()), float(self.y.std())
+
     def rows(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """``(N, 3)`` products of each frame: xy, xx, yy."""
         return np.stack([np.einsum("tm,tm->t", a, b, dtype=np.float64) for a, b in ((x, y), (x, x), (y, y))], axis=1)

@@ -119,7 +119,7 @@ class Stats:
         self.group_y = np.add.reduceat(y.astype(np.float64), starts, axis=0) / count
         self.group_weight = count[:, 0] / sample.n_frames
         self.bin_p, self.bin_y = self.weight @ self.mean_p, self.weight @ self.mean_y
-        self.alive = (self.var_y > 1e-3 * np.median(self.var_y)) & (self.var_p > 1e-3 * np.median(self.var_p))
+        self.alive = (self.var_y > 2e-2 * np.median(self.var_y)) & (self.var_p > 1e-3 * np.median(self.var_p))
         if dead is not None:
             self.alive &= ~dead
         if not self.alive.any():
