@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from calib.diagnose.causes import untested
 from calib.diagnose.diagnosis import AffineMap, Calibration, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
+from calib.diagnose.faults.library import GLOBAL_AFFINE
 from calib.diagnose.intervals import Intervals, block_intervals, moving_blocks, utterance_intervals
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.notes import Noticed, plain, serious
@@ -180,10 +181,10 @@ class _Analysis:
         noticed = Noticed(
             self.moments, null, probe, pass2.low_p, pass2.high_p, after.mae, by_name["persistence"].mae, self.autoregressive
         )  # fmt: skip
-        qualifying = list(serious(noticed))
+        drift, drift_r = _drift(explanation)
         verdict = decide(
             Evidence(
-                findings=len(qualifying) + len(explanation.findings),
+                findings=len(list(serious(noticed))) + len(explanation.findings),
                 n_frames=reader.n_frames,
                 r_w=float(s.r_w),
                 r_w_low=r_interval.low,
@@ -199,6 +200,10 @@ class _Analysis:
                 structure=structure,
                 structure_r=structure_r,
                 autoregressive=self.autoregressive,
+                severity="fail" if any(f.entry.severity == "fail" for f in explanation.findings) else "warn",
+                beyond_affine=tuple(f.fault for f in explanation.findings if f.fault not in GLOBAL_AFFINE),
+                drift=drift,
+                drift_r=drift_r,
             )
         )
         method = "identity" if verdict.state == "healthy" else chosen.name
@@ -232,7 +237,8 @@ class _Analysis:
             notes=self.reader.notes,
             faults=explanation.findings,
         )
-        d.notes += [*qualifying, *plain(noticed), *calibrators.notes]
+        noticed = replace(noticed, by_bin=local.bin_slope is not None)
+        d.notes += [*serious(noticed), *plain(noticed), *calibrators.notes]
         add_metrics(d, self.moments, blocks, local, pass2, self.context.frame_seconds)
         d.skipped |= calibrators.skipped | _skipped_intervals(intervals)
         d.skipped |= {f"{name} fit": why for name, why in calibrators.selection.skipped.items()}
@@ -384,3 +390,11 @@ def _summary_numbers(s: Summary, share: float, pass2: SecondPass) -> dict[str, f
         "murphy_conditional_bias": conditional,
         "murphy_irreducible": float((1.0 - s.r**2) * s.s_y**2),
     }
+
+
+def _drift(explanation: Explanation) -> tuple[str | None, float]:
+    """What undid a drift in time, for people, and r within bin after it."""
+    step = next((step for step in explanation.steps if "time-stretch" in step.faults), None)
+    if step is None:
+        return None, 0.0
+    return f"a stretch in time ({step.label})", step.sample.correlation(step.sample.pc, step.sample.yc).value

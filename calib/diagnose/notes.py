@@ -28,6 +28,7 @@ class Noticed:
         mae: after the chosen fit, out of sample.
         mae_persistence: of the previous true frame.
         autoregressive: as the model declares.
+        by_bin: whether what is written has a map for each bin.
     """
 
     moments: Moments
@@ -38,6 +39,7 @@ class Noticed:
     mae: float
     mae_persistence: float
     autoregressive: bool | None
+    by_bin: bool = False
 
 
 def serious(n: Noticed) -> Iterator[str]:
@@ -48,8 +50,8 @@ def serious(n: Noticed) -> Iterator[str]:
     gain = n.moments.per_bin_share() - float(s.removable_share(sample_like=False))
     if gain > _PER_BIN_GAIN and abs(float(s.r_w)) > n.null.limit:
         yield (
-            f"a scale and offset for each bin would remove {gain:.0%} of the squared error more than the global ones: "
-            "level or gain differ by bin (another filterbank, an equaliser, per-bin statistics)"
+            f"a scale and offset for each bin {'remove' if n.by_bin else 'would remove'} {gain:.0%} of the squared error more "
+            "than the global ones: level or gain differ by bin (another filterbank, an equaliser, per-bin statistics)"
         )
     reach = max(n.high_p - float(s.m_p), float(s.m_p) - n.low_p)
     if float(s.s_p) > 0 and reach > _EXTREME * float(s.s_p):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from speechlike import RATE, mel_field, prediction, voice, write_pairs
+from speechlike import RATE, mel_field, modelled, voice, write_pairs
 
 from calib.cli import _run
 
@@ -73,9 +73,8 @@ def audio(tmp_path: Path) -> Path:
 def make_pairs(root: Path, *, scale: float = 0.5, shift: float = 2.5, r: float = 0.95, count: int = 6) -> Path:
     """PAIRS whose prediction is ``scale * good + shift``."""
     ys = [mel_field(100 + 7 * k, k) for k in range(count)]
-    return write_pairs(
-        root, [((prediction(y, r, k) * np.float32(scale) + np.float32(shift)), y) for k, y in enumerate(ys)]
-    )
+    good = modelled(ys, r)
+    return write_pairs(root, [(p * np.float32(scale) + np.float32(shift), y) for p, y in zip(good, ys, strict=True)])
 
 
 @pytest.fixture

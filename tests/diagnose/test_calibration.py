@@ -177,6 +177,14 @@ def test_maps_compose_with_the_denormalisation_that_inference_does_first(
             np.testing.assert_allclose(fit.slope, np.asarray(other.slope) * std, rtol=1e-4)
 
 
+def test_the_note_on_bins_that_differ_says_whether_that_was_done() -> None:
+    shift = LEVEL - LEVEL.mean()
+    healthy = judged([p + shift.astype(np.float32) for p in TARGETS])
+    assert healthy.method == "identity"
+    assert any("for each bin would remove" in note for note in healthy.notes)
+    assert any("for each bin remove" in note for note in plain("by bin").notes)
+
+
 def test_healthy_predictions_are_left_alone_whatever_the_selection_would_gain() -> None:
     d = judged([p + 0.15 for p in GOOD])
     assert d.verdict.state == "healthy"

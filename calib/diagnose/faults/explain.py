@@ -330,7 +330,9 @@ class _Explainer:
                 # A form that is only nearly right gains a little everywhere, and the more the more frames there are.
                 loose = FROZEN.loose * abs(cost.fit) if form.read or set(form.faults) & {"clipped"} else 0.0
                 extra = form.prior + loose + (blur if form.read else 0.0)
-                yield Candidate(form, hypothesis, dataclasses.replace(cost, prior=cost.prior + extra), stats, terms)
+                candidate = Candidate(form, hypothesis, dataclasses.replace(cost, prior=cost.prior + extra), stats, terms)
+                if set(candidate.faults) <= self.library:  # the two together may have a name of their own
+                    yield candidate
 
     def _blur_gain(self, effective: float) -> float:
         """Nats that the target gains by the blur of the warps alone, under the identity or a free map."""

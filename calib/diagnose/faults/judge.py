@@ -38,7 +38,7 @@ def findings(out: Explanation, best: Candidate, library: frozenset[str], autoreg
     margin = _margin(out, best)
     faults = best.faults
     drifts = any("time-stretch" in step.faults for step in out.steps)
-    if drifts and rate_ratios(out.stretch) and set(faults) & {"mel-scale", "fmax", "fmin"}:
+    if drifts and "sample-rate" in library and rate_ratios(out.stretch) and set(faults) & {"mel-scale", "fmax", "fmin"}:
         # Time and bins both moved, by a ratio of sample rates: one cause.
         found = [f for f in found if f.fault != "time-stretch"]
         faults = ("sample-rate", *(f for f in faults if f not in {"mel-scale", "fmax", "fmin"}))
@@ -143,7 +143,7 @@ def leftover(
     spectra = [s for s in (t.time, t.frequency) if s is not None]
     louder = max(1.0, (float(np.mean(np.abs(best.terms.slope))) * best.stats.s_w_p / best.stats.s_w_y) ** 2)
     loud = max(s.power[0] for s in spectra) / louder
-    rough = max(x for s in spectra for x in s.power[1:]) / louder
+    rough = max(s.rough for s in spectra) / louder
     checks = [
         ("power in detail, times the target's", rough, f.rough if autoregressive is False else f.rough_autoregressive),
         ("power in broad shape, times the target's", loud, f.loud + (0.5 if few else 0.0)),

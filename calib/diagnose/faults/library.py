@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FAULTS", "STAGES", "Fault"]
+__all__ = ["FAULTS", "GLOBAL_AFFINE", "STAGES", "Fault"]
 
 STAGES = ("arrays", "time", "frequency", "units", "model")
 
@@ -330,3 +330,11 @@ FAULTS: dict[str, Fault] = {
         ),
     )
 }  # fmt: skip
+
+# What one scale and one offset for all bins and utterances repair.
+GLOBAL_AFFINE = frozenset(
+    {
+        "normalised", "normalised-twice", "denormalised-twice", "log-base", "decibel", "log-power", "range-normalised",
+        "mean-std-swapped", "wrong-stats", "gain", "int16-scale", "sign-flipped",
+    }
+)  # fmt: skip

@@ -19,6 +19,7 @@ __all__ = ["Spectrum", "Texture", "measure"]
 
 _SEGMENT = 64  # frames
 _TINY = 1e-12
+_HARDLY = 0.005  # of the target's power: less than that is none
 _ECHO = range(10, 41)  # frames
 _CURVE_BINS = 24
 
@@ -32,6 +33,7 @@ class Spectrum:
         error: its jackknife standard error.
         power: prediction over target, in the low, middle and high third of what speech has.
         coherence: the same of the squared coherence.
+        rough: power in the middle or high part over the target's, where the target has any to speak of.
         held: share of steps at which the prediction stands still exactly, or moves exactly in a line.
     """
 
@@ -39,6 +41,7 @@ class Spectrum:
     error: float
     power: tuple[float, float, float]
     coherence: tuple[float, float, float]
+    rough: float
     held: float
 
     @property
@@ -136,12 +139,14 @@ def _spectrum(grouped: np.ndarray, edges: tuple[int, ...], held: float) -> Spect
     shares = np.array([_removable(total - part, edges) for part in grouped]) if len(grouped) > 1 else np.zeros(1)
     count = len(shares)
     error = float(np.sqrt((count - 1) / count * ((shares - shares.mean()) ** 2).sum())) if count > 1 else 0.0
-    power, coherence = [], []
+    power, coherence, rough = [], [], 0.0
     for low, high in ((edges[0], edges[1]), (edges[2], edges[3]), (edges[3], edges[4])):
         py, pp, yy = total[:, low : max(high, low + 1)].sum(1)
         power.append(float(pp / max(yy, _TINY)))
+        if low > edges[0]:
+            rough = max(rough, float(pp / max(yy + _HARDLY * total[2].sum(), _TINY)))
         coherence.append(float(py * py / max(pp * yy, _TINY)))
-    return Spectrum(_removable(total, edges), error, (power[0], power[1], power[2]), (coherence[0], coherence[1], coherence[2]), held)  # fmt: skip
+    return Spectrum(_removable(total, edges), error, (power[0], power[1], power[2]), (coherence[0], coherence[1], coherence[2]), rough, held)  # fmt: skip
 
 
 def _removable(total: np.ndarray, edges: tuple[int, ...]) -> float:

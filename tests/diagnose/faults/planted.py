@@ -222,7 +222,7 @@ def _clipped() -> Case:
 
 def _power_floored() -> Case:
     own = mels(dataclasses.replace(HIFIGAN, power=2, log_eps=1e-12))
-    return Case([np.maximum(p, np.log(1e-5)) for p in modelled(own)])
+    return Case([np.maximum(p, np.log(1e-4)) for p in modelled(own)])
 
 
 def _uneven() -> Case:
