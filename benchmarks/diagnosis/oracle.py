@@ -1,4 +1,4 @@
-"""What is really so of a case: whether a global scale and offset repairs it, and how well each calibrator does.
+"""What is really so of a case: whether a calibration repairs it, and how well each calibrator does.
 
 Both are scored on *fresh* utterances of the same case: the same model and faults, other speech.
 
@@ -26,12 +26,12 @@ def _relative(predicted: np.ndarray, y: np.ndarray) -> float:
 
 
 def repair(data: CaseData) -> dict[str, Any]:
-    """Fit a global scale and offset on the case's utterances and apply it to the fresh ones.
+    """Fit least squares on the case's utterances, for all bins together and for each bin, and apply it to the fresh ones.
 
     Returns:
-        ``before``, ``after``, ``clean`` (the fault-free model's error), ``constant`` (of the case's per-bin means),
-        ``repairable``: after is within 10 % of clean, and its skill against the constant is above .05; and
-        ``needed``: before is not within 10 % of clean.
+        ``before``, ``after`` (one scale and offset), ``after_by_bin`` (one for each bin), ``clean`` (the fault-free
+        model's error), ``constant`` (of the case's per-bin means), ``repairable``: one of the two is within 10 % of clean,
+        and its skill against the constant is above .05; and ``needed``: before is not within 10 % of clean.
     """
     p, y, fresh_p, fresh_y = (
         np.concatenate(arrays).astype(np.float64)
@@ -40,14 +40,19 @@ def repair(data: CaseData) -> dict[str, Any]:
     variance = float(p.var())
     slope = float(((p - p.mean()) * (y - y.mean())).mean() / variance) if variance > 0 else 0.0
     after = _relative(slope * (fresh_p - p.mean()) + y.mean(), fresh_y)
+    spread = p.var(0)
+    slopes = np.divide(((p - p.mean(0)) * (y - y.mean(0))).mean(0), spread, out=np.zeros_like(spread), where=spread > 0)
+    by_bin = _relative(slopes * (fresh_p - p.mean(0)) + y.mean(0), fresh_y)
     constant = _relative(np.broadcast_to(y.mean(0), fresh_y.shape), fresh_y)
+    best = min(after, by_bin)
     return {
         "before": _relative(fresh_p, fresh_y),
         "after": after,
+        "after_by_bin": by_bin,
         "clean": data.clean_error,
         "constant": constant,
         "needed": bool(_relative(fresh_p, fresh_y) > TOLERANCE * data.clean_error),
-        "repairable": bool(after <= TOLERANCE * data.clean_error and 1.0 - after / constant > MIN_SKILL),
+        "repairable": bool(best <= TOLERANCE * data.clean_error and 1.0 - best / constant > MIN_SKILL),
     }
 
 

@@ -28,7 +28,7 @@ from calib.diagnose.causes import untested
 from calib.diagnose.diagnosis import AffineMap, Calibration, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
-from calib.diagnose.faults.library import GLOBAL_AFFINE
+from calib.diagnose.faults.library import BY_BIN, GLOBAL_AFFINE
 from calib.diagnose.intervals import Intervals, block_intervals, moving_blocks, utterance_intervals
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.notes import Noticed, plain, serious
@@ -182,6 +182,7 @@ class _Analysis:
             self.moments, null, probe, pass2.low_p, pass2.high_p, after.mae, by_name["persistence"].mae, self.autoregressive
         )  # fmt: skip
         drift, drift_r = _drift(explanation)
+        repaired = GLOBAL_AFFINE | (BY_BIN if chosen.by_bin else frozenset())
         verdict = decide(
             Evidence(
                 findings=len(list(serious(noticed))) + len(explanation.findings),
@@ -201,7 +202,7 @@ class _Analysis:
                 structure_r=structure_r,
                 autoregressive=self.autoregressive,
                 severity="fail" if any(f.entry.severity == "fail" for f in explanation.findings) else "warn",
-                beyond_affine=tuple(f.fault for f in explanation.findings if f.fault not in GLOBAL_AFFINE),
+                beyond_affine=tuple(f.fault for f in explanation.findings if f.fault not in repaired),
                 drift=drift,
                 drift_r=drift_r,
             )

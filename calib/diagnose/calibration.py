@@ -58,6 +58,11 @@ class Chosen:
         """Its row in the table of predictors."""
         return "before" if self.name == "identity" else self.name
 
+    @property
+    def by_bin(self) -> bool:
+        """Whether each bin has a map of its own."""
+        return self.maps[-1].bin_slope is not None
+
 
 class Calibrators:
     """Fits, their choice, and what they leave out.

@@ -215,7 +215,7 @@ class Evidence:
         autoregressive: as declared; None when unknown.
         findings: how many notes and named faults qualify a healthy verdict (copying, a sign, bins that differ).
         severity: ``fail`` where one of them breaks the sound, else ``warn``.
-        beyond_affine: named faults that no global scale and offset repairs.
+        beyond_affine: findings that the calibration to be written does not repair.
         drift: what undoes a drift in time, for people, or None.
         drift_r: r_w after it.
     """
@@ -443,7 +443,7 @@ def _state(e: Evidence, ask: Any) -> str:
             "the fit beats the best constant spectrum",
         ),
         Check(
-            "named faults that no global scale and offset repairs",
+            "findings that the calibration does not repair",
             len(e.beyond_affine),
             "<",
             1,

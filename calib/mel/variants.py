@@ -60,7 +60,7 @@ def variants_of(frontend: FrontEnd) -> list[Variant]:
     for fmin in _FMIN:
         if fmin < frontend.fmax and abs(fmin - frontend.fmin) > 1.0:
             out.append(Variant(f"fmin:{fmin:g}", ("fmin",), f"fmin {fmin:g} Hz", change(fmin=fmin)))
-    if (frontend.fmin, frontend.fmax) != (80.0, 7600.0) and nyquist > 7600.0:
+    if abs(frontend.fmin - 80.0) > 1.0 and abs(frontend.fmax - 7600.0) > 1.0 and nyquist > 7600.0:
         both = change(fmin=80.0, fmax=7600.0)
         out.append(Variant("fmin:80-7600", ("fmin", "fmax"), "fmin 80 Hz, fmax 7600 Hz", both))
     without = frontend.filter_norm is not None

@@ -249,7 +249,7 @@ def _rules(checks: Sequence[Check]) -> list[tuple[Check, bool]]:
 def _bar_rows(d: Diagnosis) -> list[tuple[str, float, str]]:
     rows = [("as it is", d.row("before").mae, "p")]
     if d.method != "identity":
-        title = d.after.title + ("" if d.verdict.writes else ", refused")
+        title = wording.fit_title(d.after) + ("" if d.verdict.writes else ", refused")
         rows.append((title, d.after.mae, "c"))
     return rows + [(row.title, row.mae, "k") for row in d.rows if row.name in wording.CONSTANTS]
 

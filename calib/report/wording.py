@@ -26,6 +26,7 @@ __all__ = [
     "direction",
     "duration",
     "finite",
+    "fit_title",
     "language_tag",
     "number",
     "percent",
@@ -223,5 +224,11 @@ def worth(d: Diagnosis, unit: str) -> str:
     return f"{fit} on utterances that it was not fitted on; the best constant, which ignores the model's output, reaches {number(best.mae)}."
 
 
+def fit_title(row: Row) -> str:
+    """The name of a fit without its gloss, which stands in the table: a constant that fits is no diagnosis."""
+    return row.title.split(": ", 1)[0]
+
+
 def _fit_name(row: Row) -> str:
-    return row.title[:1].upper() + row.title[1:]
+    title = fit_title(row)
+    return title[:1].upper() + title[1:]

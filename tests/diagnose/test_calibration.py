@@ -17,6 +17,9 @@ from speechlike import mel_field, prediction
 from calib.diagnose.analysis import Diagnosis, analyze
 from calib.diagnose.diagnosis import AffineMap, Calibration
 from calib.diagnose.metrics import UncomputableError
+from calib.diagnose.moments import Moments, unit_moments
+from calib.diagnose.notes import Noticed, serious
+from calib.diagnose.nulls import NullDistribution, StructureProbe
 from calib.diagnose.quality import after_map
 from calib.diagnose.reading import Reader
 from calib.diagnose.spectra import Modulation
@@ -84,7 +87,8 @@ def test_the_simplest_fit_that_repairs_is_written_and_scored_as_inference_applie
     predictions: list[np.ndarray], method: str
 ) -> None:
     d = judged(predictions)
-    assert (d.verdict.state, d.method) == ("fixable", method)
+    assert d.method == method
+    assert d.verdict.state in {"fixable", "partly"}, "named faults decide which"
     assert d.selection is not None
     assert d.selection.chosen == method
     params = d.per_bin_params
@@ -178,11 +182,11 @@ def test_maps_compose_with_the_denormalisation_that_inference_does_first(
 
 
 def test_the_note_on_bins_that_differ_says_whether_that_was_done() -> None:
-    shift = LEVEL - LEVEL.mean()
-    healthy = judged([p + shift.astype(np.float32) for p in TARGETS])
-    assert healthy.method == "identity"
-    assert any("for each bin would remove" in note for note in healthy.notes)
     assert any("for each bin remove" in note for note in plain("by bin").notes)
+    moments = Moments([unit_moments(p, y) for p, y in zip(BY_BIN, TARGETS, strict=True)])
+    probe = StructureProbe({0: 0.9, 1: 0.8})
+    noticed = Noticed(moments, NullDistribution("none", 0, 0.1, 0.0), probe, -10.0, 2.0, 0.4, 0.7, None)
+    assert any("for each bin would remove" in note for note in serious(noticed))
 
 
 def test_healthy_predictions_are_left_alone_whatever_the_selection_would_gain() -> None:

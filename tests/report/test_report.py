@@ -493,3 +493,16 @@ def test_index_refuses_paths_that_are_not_relative(path: str) -> None:
     entry = IndexEntry("a", "H", "s", "pass", "ln", 1.0, 0.5, 0.8, 0.9, files={"x": path})
     with pytest.raises(UsageError, match="relative"):
         build_index([entry], "t")
+
+
+def test_a_constant_that_fits_is_not_put_beside_the_findings_as_a_cause() -> None:
+    """``known constant 2: the target is ln of power``: the gloss stands in the table only."""
+    d = pages.diagnosis("fixable")
+    name = d.after.name
+    d.rows = [
+        dataclasses.replace(row, title="known constant 2: the gloss") if row.name == name else row for row in d.rows
+    ]
+    text = Page(build_report(pages.report_input("fixable", diagnosis=d)).html).text
+    assert "known constant 2" in text[: text.index("Findings")]
+    assert "the gloss" not in text[: text.index("Findings")]
+    assert "known constant 2: the gloss" in text

@@ -10,6 +10,7 @@ import numpy as np
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.score import IMPOSSIBLE
 from calib.diagnose.faults.texture import Spectrum, Texture
 from calib.diagnose.faults.time import rate_ratios
 
@@ -137,6 +138,8 @@ def leftover(
         ("level", c.level, f.unknown_level),
     )
     lines = [f"{name} {value:.1f} nats > {limit:g}" for name, value, limit in nats if value > limit]
+    if c.total >= IMPOSSIBLE / 2:
+        lines.append(f"r {best.stats.r:.2f} with the target, and no map makes that positive")
     if t is None:
         return lines
     few = best.stats.n_frames < f.few_frames

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FAULTS", "GLOBAL_AFFINE", "STAGES", "Fault"]
+__all__ = ["FAULTS", "BY_BIN", "GLOBAL_AFFINE", "STAGES", "Fault"]
 
 STAGES = ("arrays", "time", "frequency", "units", "model")
 
@@ -338,3 +338,6 @@ GLOBAL_AFFINE = frozenset(
         "mean-std-swapped", "wrong-stats", "gain", "int16-scale", "sign-flipped",
     }
 )  # fmt: skip
+
+# ... and what a scale and offset for each bin repair beside that.
+BY_BIN = frozenset({"normalised-per-bin", "equaliser", "area-norm", "pre-emphasis"})

@@ -21,12 +21,13 @@ import numpy as np
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Sample
 
-__all__ = ["Cost", "Stats", "Terms", "independent"]
+__all__ = ["IMPOSSIBLE", "Cost", "Stats", "Terms", "independent"]
 
 _SPREAD_BINS = 8.0  # independent bins out of M: neighbours say the same
 _FRAMES = 14.0  # frames between independent values
 _BANDS = 6.0  # independent values in one frame
 _TINY = 1e-9
+IMPOSSIBLE = 1e6  # nats: a map under which r is not positive
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Stats:
         costs = []
         for k, terms in enumerate(maps):
             if r[k] <= 0.0:
-                costs.append(Cost(prior=1e6))
+                costs.append(Cost(prior=IMPOSSIBLE))
                 continue
             parts = (0.5 * level[k], 0.5 * spread[k], 0.5 * (outside[k] / tolerance[k]) ** 2, 0.5 * evenness[k], 0.5 * utterances[k], fit[k], priors[k] + terms.free)  # fmt: skip
             costs.append(Cost(*(float(x) for x in parts)))

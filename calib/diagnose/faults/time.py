@@ -23,6 +23,7 @@ _SURE = 3.0  # jackknife standard errors
 _FRACTION = 0.28  # of a frame: nearer to 0 is no shift
 _STRETCHES = tuple(1.0 + k / 100 for k in range(-12, 13) if k)
 _LOOKED = 2500  # frames
+_SHORTEST = 12  # frames: in less than that no lag can be looked for
 _RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -58,6 +59,8 @@ def undo_time(
     sample: Sample, library: frozenset[str], autoregressive: bool | None, geometry: BankGeometry | None = None
 ) -> Step:
     """A shift by whole frames or a fraction of one, or a drift."""
+    if sample.lengths.max() < _SHORTEST:
+        return Step(sample)
     x, y = whitened(sample.pc), whitened(sample.yc)
     lags = {lag: sample.at_lag(x, y, lag) for lag in _LAGS}
     own = lags[0]

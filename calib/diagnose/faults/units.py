@@ -75,6 +75,8 @@ def affine_hypotheses(
 
     near, drift = f.slack_stats, f.slack_stats_scale
     for name, mean, sd in references:
+        if sd <= 0.0:  # of what stands still: nothing was divided by that
+            continue
         add("normalised", f"normalised with {name}", sd, mean, near, stretch=drift)
         add("denormalised-twice", f"denormalised once too often with {name}", 1 / sd, -mean / sd, near, stretch=drift)
         add("denormalised-twice", f"denormalised two times too often with {name}", 1 / sd**2, -(mean + mean / sd) / sd, 2 * near, stretch=2 * drift)

@@ -21,7 +21,7 @@ from speechlike import RATE, voice
 
 from calib.mel.frontend import FrontEnd
 
-Mels = list[np.ndarray]
+Mels = Sequence[np.ndarray]
 
 COUNT = 8  # utterances
 R = 0.9
@@ -95,9 +95,10 @@ def modelled(own: Sequence[np.ndarray], *, r: float = R, kind: str = "mean", aut
     return out
 
 
-def healthy(**changes: Any) -> Mels:
+@functools.cache
+def healthy(**changes: Any) -> tuple[np.ndarray, ...]:
     """A healthy model's predictions of the targets."""
-    return modelled(mels(), **changes)
+    return tuple(modelled(mels(), **changes))
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Case:
     """
 
     predictions: Mels
-    targets: Mels = field(default_factory=lambda: list(mels()))
+    targets: Mels = field(default_factory=mels)
     declared: dict[str, Any] = field(default_factory=dict)
 
     def frames(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -203,10 +204,8 @@ def _coloured() -> Case:
 
 
 def _dead() -> Case:
-    predictions = healthy()
-    for p in predictions:
-        p[:, 70:] = np.log(1e-5)
-    return Case(predictions)
+    edge = np.arange(80) >= 70
+    return Case([np.where(edge, np.log(1e-5), p) for p in healthy()])
 
 
 def _floored() -> Case:

@@ -1,0 +1,85 @@
+"""Whether two arrays have anything to do with each other, and how they lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from speechlike import mel_field, prediction
+
+from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.structure import relation, undo_arrays
+
+LIBRARY = frozenset(FAULTS)
+
+
+def sample(count: int, r: float, seed: int = 0, frames: int = 220) -> Sample:
+    targets = [mel_field(frames + 3 * k, 100 * seed + k) for k in range(count)]
+    return Sample([(prediction(y, r, 100 * seed + k), y) for k, y in enumerate(targets)])
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 12])
+def test_unrelated_arrays_stay_inside_the_null_and_related_ones_do_not(count: int) -> None:
+    """With few utterances the null is far shifts, with five or more other utterances."""
+    for seed in range(4):
+        related = sample(count, 0.8, seed)
+        strangers = sample(count, 0.8, seed + 50)
+        mixed = Sample([(p, y) for (p, _), (_, y) in zip(strangers.pairs(), related.pairs(), strict=True)])
+        assert relation(related).exists
+        assert relation(related).r == pytest.approx(0.8, abs=0.08)
+        assert not relation(mixed).exists
+
+
+def test_a_negative_relation_is_one_too() -> None:
+    found = relation(Sample([(-p, y) for p, y in sample(6, 0.8).pairs()]))
+    assert found.exists
+    assert found.r < -0.7
+
+
+def test_a_constant_has_no_relation() -> None:
+    assert not relation(Sample([(np.full_like(y, -5.0), y) for _, y in sample(5, 0.8).pairs()])).exists
+
+
+WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "flipped-bins": lambda p: p[:, ::-1],
+    "reshaped": lambda p: np.ascontiguousarray(p.T).reshape(p.shape),
+    "reshaped the other way": lambda p: np.ascontiguousarray(p).reshape(p.shape[::-1]).T,
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "side"), [*((way, "prediction") for way in WAYS), ("flipped-bins", "target"), ("reshaped", "target")]
+)
+def test_how_an_array_lies_is_found_and_undone(way: str, side: str) -> None:
+    straight = sample(8, 0.9)
+    turned = [(WAYS[way](p), y) if side == "prediction" else (p, WAYS[way](y)) for p, y in straight.pairs()]
+    step = undo_arrays(Sample(turned), LIBRARY)
+    assert step.faults == ("flipped-bins" if way == "flipped-bins" else "reshaped",)
+    assert relation(step.sample).r == pytest.approx(relation(straight).r, abs=1e-5)
+    if side == "prediction":
+        np.testing.assert_allclose(step.sample.p, straight.p, atol=1e-5)
+    else:
+        assert step.evidence[0].endswith("the target is what lies wrongly")
+        np.testing.assert_allclose(step.sample.y, straight.y, atol=1e-5)
+    # What is kept in the step does to one utterance what it did to all.
+    p, y = step.undo(*turned[3])
+    np.testing.assert_array_equal(p, step.sample.cut(step.sample.p)[3])
+    np.testing.assert_array_equal(y, step.sample.cut(step.sample.y)[3])
+
+
+def test_a_target_reshaped_the_other_way_is_named_too() -> None:
+    """Which side lies wrongly is not told here: (T, M) memory read as (M, T) moves as slowly over frames as a mel does."""
+    turned = [(p, WAYS["reshaped the other way"](y)) for p, y in sample(8, 0.9).pairs()]
+    step = undo_arrays(Sample(turned), LIBRARY)
+    assert step.faults == ("reshaped",)
+    assert relation(step.sample).r > 0.85
+
+
+def test_arrays_that_lie_well_are_left_as_they_are() -> None:
+    straight = sample(8, 0.9)
+    step = undo_arrays(straight, LIBRARY)
+    assert step.faults == ()
+    assert step.sample is straight
+    assert undo_arrays(Sample([(p[:, ::-1], y) for p, y in straight.pairs()]), LIBRARY - {"flipped-bins"}).faults == ()
