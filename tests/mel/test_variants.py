@@ -120,7 +120,9 @@ def test_the_emphasis_template_is_what_pre_emphasis_adds(name: str) -> None:
     """Against mels of noise with and without: the response at a bin's centre stands for the whole bin."""
     frontend = OTHERS[name]
     geometry = bank_geometry(frontend, frontend.n_mels)
-    by_coefficient = {v.frontend.preemphasis: v.frontend for v in variants_of(frontend) if v.faults == ("pre-emphasis",)}
+    by_coefficient = {
+        v.frontend.preemphasis: v.frontend for v in variants_of(frontend) if v.faults == ("pre-emphasis",)
+    }
     assert len(geometry.emphasis) == len(by_coefficient)
     for coefficient, curve in geometry.emphasis:
         other = by_coefficient[0.0 if frontend.preemphasis else coefficient]

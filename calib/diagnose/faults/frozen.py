@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["FROZEN", "Frozen", "confidence"]
 
@@ -29,12 +28,54 @@ class Frozen:
         free_level: nats that a free offset costs.
         free_pattern: nats that a free offset for each bin costs.
         free_utterance: nats that a free offset for each utterance costs.
+        loose: share of the nats of correlation that a form which is only nearly right must be better by.
         slack_stats: how far a held-out set's statistics lie from the training set's.
         slack_stats_scale: the same of ln sd.
         slack_power: how far the map between power and magnitude lies from a straight line.
+        slack_range: how far the extremes of some utterances lie from the dataset's.
         slack_warp: how far a bank read off by interpolation lies from the real one.
         slack_emphasis: how far pre-emphasis at a bin's centre lies from that of the whole bin.
-        slack_range: how far the extremes of some utterances lie from the dataset's.
+        read: nats that a bank costs which is read off by interpolation.
+        small_warp: nats more for one that moves no bin, falling by e^2 with each bin that it moves them.
+        edge_weight: nats for a prediction that passes a floor or ceiling as often as a healthy one.
+        edge_share: share of that which a mean-like model may pass it by.
+        edge_pile: values at the edge over those before it that a cut heaps up at least.
+        edge_bonus: nats that a floor gains where a healthy prediction would go below it and this one does not.
+        dead_spread: spread of a bin over that of the others, both over the target's, below which it is dead.
+        least_r: correlation below which nothing is related.
+        collapsed_ratio: spread of an unrelated prediction over the target's below which it has collapsed.
+        unpaired_r: r of an utterance over that of the good ones below which it is another utterance's.
+        unpaired_share: share of such utterances from which it is said.
+        copied: correlation with the previous true frame from which a prediction may be a copy of it.
+        innovation: slope on what is new in a frame below which it is one.
+        smooth_time: share of the squared error that an inverse filter over frames removes of an oversmoothed prediction.
+        smooth_frequency: the same over bins.
+        smooth_held: share of steps that are exactly 0, or exactly in a line, of a held or interpolated prediction.
+        smooth_power: power in detail over that in broad shape below which a sampler is oversmoothed.
+        smooth_strong: r from which a loss of fine detail over bins is no uncertainty.
+        smooth_power_strong: power in fine detail over bins, over the target's, which then is a loss.
+        few_frames: frames below which rare things happen by chance, and limits are wider.
+        unknown_level: nats of a common offset that no healthy model shows.
+        unknown_pattern: of offsets by bin.
+        unknown_scale: of the spread.
+        unknown_evenness: of spreads by bin.
+        unknown_utterances: of levels and spreads by utterance.
+        loud: power in broad shape, over the target's, that no healthy model shows.
+        rough: power in detail, over the target's.
+        rough_autoregressive: the same of a model that sees, or may see, the previous true frame.
+        echo: r with the target some frames back over r with that as far ahead.
+        misplaced: share of bins that match another bin better than their own.
+        curved: share of the target's variance that a curve explains beyond a line.
+        bin_drop: r of the worst eighth of the bins over that of the best.
+        steps: share of distinct values below which the prediction was rounded.
+        drift: frames that the lag changes along an utterance.
+        lag: frames that a model which sees no previous frame is late by.
+        sure: log odds of a right answer of r .7 in 4000 frames, with no margin and one finding.
+        sure_margin: log odds for each factor e of 1 + the nats to the next explanation.
+        sure_misfit: for each nat that a healthy model would not show.
+        sure_r: for each unit of r within bin.
+        sure_frames: for each factor e of frames.
+        sure_more: for each further finding.
     """
 
     tau_level: tuple[float, float] = (0.015, 0.05)
@@ -56,60 +97,69 @@ class Frozen:
     slack_range: float = 0.3
     slack_warp: float = 0.12
     slack_emphasis: float = 0.05
-    temper: float = 1.0
+    read: float = 6.0
+    small_warp: float = 10.0
     edge_weight: float = 30.0
     edge_share: float = 0.15
     edge_pile: float = 1.0
     edge_bonus: float = 6.0
-    read: float = 6.0
-    loud: float = 1.25
-    drift: float = 1.2
-    lag: float = 0.3
-    few_frames: int = 1000
+    dead_spread: float = 0.15
     least_r: float = 0.15
+    collapsed_ratio: float = 0.145
+    unpaired_r: float = 0.35
+    unpaired_share: float = 0.15
+    copied: float = 0.9
+    innovation: float = 0.35
     smooth_time: float = 0.006
     smooth_frequency: float = 0.15
     smooth_held: float = 0.3
     smooth_power: float = 0.25
     smooth_strong: float = 0.85
     smooth_power_strong: float = 0.03
+    few_frames: int = 1000
+    unknown_level: float = 6.0
+    unknown_pattern: float = 13.5
+    unknown_scale: float = 6.0
+    unknown_evenness: float = 9.0
+    unknown_utterances: float = 25.0
+    loud: float = 1.25
+    rough: float = 2.2
     rough_autoregressive: float = 3.2
     echo: float = 0.15
     misplaced: float = 0.05
     curved: float = 0.012
     bin_drop: float = 0.4
     steps: float = 0.01
-    unpaired_share: float = 0.15
-    unpaired_r: float = 0.35
-    collapsed_ratio: float = 0.145
-    small_warp: float = 10.0
-    dead_spread: float = 0.15
-    copied: float = 0.9
-    innovation: float = 0.35
-    rough: float = 2.2
-    unknown_pattern: float = 13.5
-    unknown_evenness: float = 9.0
-    unknown_utterances: float = 25.0
-    unknown_scale: float = 6.0
-    unknown_level: float = 6.0
+    drift: float = 1.2
+    lag: float = 0.3
+    sure: float = 1.18
+    sure_margin: float = 1.11
+    sure_misfit: float = -0.026
+    sure_r: float = 0.61
+    sure_frames: float = 0.57
+    sure_more: float = -1.37
 
 
 FROZEN = Frozen()
 
-CONFIDENCE: dict[str, Any] = {"one": 1.18, "margin": 1.11, "misfit": -0.026, "r": 0.61, "frames": 0.57, "more": -1.37, "faults": {}}
 
-
-def confidence(fault: str, margin: float, misfit: float, r: float, n_frames: int, count: int) -> float:
+def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int) -> float:
     """Share of right answers among development cases that were answered like this one (a logistic fit).
 
     Args:
-        fault: what is named.
         margin: how far the next explanation lies behind.
         misfit: nats that a healthy model would not show, after everything named is undone.
         r: within utterance and bin.
         n_frames: that were looked at.
         count: findings in all.
     """
-    c = CONFIDENCE
-    score = c["one"] + c["margin"] * math.log1p(max(margin, 0.0)) + c["misfit"] * min(misfit, 60.0) + c["r"] * (r - 0.7) + c["frames"] * math.log(max(n_frames, 1) / 4000.0) + c["more"] * (count - 1) + c["faults"].get(fault, 0.0)  # type: ignore[operator, union-attr]
+    f = FROZEN
+    score = (
+        f.sure
+        + f.sure_margin * math.log1p(max(margin, 0.0))
+        + f.sure_misfit * min(misfit, 60.0)
+        + f.sure_r * (r - 0.7)
+        + f.sure_frames * math.log(max(n_frames, 1) / 4000.0)
+        + f.sure_more * (count - 1)
+    )
     return 1.0 / (1.0 + math.exp(-score))

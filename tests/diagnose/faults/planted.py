@@ -64,7 +64,9 @@ def _coherence(shape: tuple[int, int], height: float) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(logit, -40, 40))))
 
 
-def modelled(own: Sequence[np.ndarray], *, r: float = R, kind: str = "mean", autoregressive: bool = False, seed: int = 1) -> Mels:
+def modelled(
+    own: Sequence[np.ndarray], *, r: float = R, kind: str = "mean", autoregressive: bool = False, seed: int = 1
+) -> Mels:
     """What a healthy model trained on these mels predicts at within-bin correlation r.
 
     A conditional mean is a Wiener filter: with squared coherence g in a component it is ``g y + sqrt(g (1 - g)) noise``
@@ -118,7 +120,9 @@ class Case:
     def frames(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Cut to one length, as `calib` does with a few frames more or less."""
         pairs = zip(self.predictions, self.targets, strict=True)
-        return [(p[: min(len(p), len(y))].astype(np.float32), y[: min(len(p), len(y))].astype(np.float32)) for p, y in pairs]
+        return [
+            (p[: min(len(p), len(y))].astype(np.float32), y[: min(len(p), len(y))].astype(np.float32)) for p, y in pairs
+        ]
 
 
 # --- how each fault comes about --------------------------------------------------------------------------------------
@@ -238,7 +242,9 @@ def _unread() -> Case:
     """Speech of the next utterance, from its middle on."""
     predictions = healthy()
     others = [np.roll(predictions[(k + 1) % COUNT], 97, axis=0) for k in range(COUNT)]
-    return Case([np.resize(p, y.shape) for p, y in zip(others, mels(), strict=True)], declared={"autoregressive": False})
+    return Case(
+        [np.resize(p, y.shape) for p, y in zip(others, mels(), strict=True)], declared={"autoregressive": False}
+    )
 
 
 def _untrained() -> Case:

@@ -69,7 +69,10 @@ def test_what_is_confounded_is_so_both_ways_or_it_is_said_why(audio: bool) -> No
 def test_every_excuse_is_needed() -> None:
     """A pair that is two-sided with pairs and with audio needs none."""
     for a, b in ONE_SIDED:
-        sides = [(b in side(FAULTS[a]), a in side(FAULTS[b])) for side in (lambda f: f.confounded, lambda f: f.confounded_with_audio)]
+        sides = [
+            (b in side(FAULTS[a]), a in side(FAULTS[b]))
+            for side in (lambda f: f.confounded, lambda f: f.confounded_with_audio)
+        ]
         assert any(here != there for here, there in sides), (a, b)
 
 

@@ -46,7 +46,9 @@ def slow(data: list[tuple[np.ndarray, np.ndarray]], slope: float, intercept: flo
     b = sum(w * row for w, row in zip(weights, by_utterance, strict=True))
     common = float(b.mean())
     count = len(data)
-    level_error = sum(w * (row.mean() - common) ** 2 for w, row in zip(weights, by_utterance, strict=True)) / (count - 1)
+    level_error = sum(w * (row.mean() - common) ** 2 for w, row in zip(weights, by_utterance, strict=True)) / (
+        count - 1
+    )
     pattern_error = sum(
         w * np.mean((row - row.mean() - b + common) ** 2) for w, row in zip(weights, by_utterance, strict=True)
     ) / (count - 1)
@@ -62,7 +64,9 @@ def slow(data: list[tuple[np.ndarray, np.ndarray]], slope: float, intercept: flo
     u = by_utterance.mean(1)
     middle = float(np.dot(weights, u))
     chance = [2 * (1 - r * r) * 14 / (6 * len(y)) for y in ys]
-    levels = max(np.mean([(x - middle) ** 2 / (tau(f.tau_utterance) ** 2 + c) for x, c in zip(u, chance, strict=True)]) - 1, 0)
+    levels = max(
+        np.mean([(x - middle) ** 2 / (tau(f.tau_utterance) ** 2 + c) for x, c in zip(u, chance, strict=True)]) - 1, 0
+    )
     spread = np.array([math.log((p - p.mean(0)).std() / (y - y.mean(0)).std()) for p, y in zip(ps, ys, strict=True)])
     # The spread is judged before the map, which only adds a constant to all of its logarithms.
     spreads = max(np.mean((spread - np.median(spread)) ** 2) / tau(f.tau_utterance_scale) ** 2 - 1, 0)
@@ -152,7 +156,10 @@ def test_a_conditional_mean_may_shrink_and_a_sampler_may_not() -> None:
     """The spread of r s_y is a mean model's own; declared a sampler, the same pair has too little."""
     data = [(y.mean(0) + 0.7 * (p - p.mean(0)) + 0.0, y) for p, y in pairs()]
     stats = {kind: Stats(Sample(data), kind=kind) for kind in ("mean", "sample")}
-    assert stats["sample"].costs([Terms(1.0, 0.0)], [0.0])[0].scale > stats["mean"].costs([Terms(1.0, 0.0)], [0.0])[0].scale
+    assert (
+        stats["sample"].costs([Terms(1.0, 0.0)], [0.0])[0].scale
+        > stats["mean"].costs([Terms(1.0, 0.0)], [0.0])[0].scale
+    )
 
 
 def test_independent_values_grow_with_the_frames_and_never_vanish() -> None:

@@ -22,7 +22,9 @@ def stats(change: object = None, kind: str | None = None) -> Stats:
     return Stats(Sample([(p, y) if change is None else change(p, y) for p, y in pairs]), kind=kind)  # type: ignore[operator]
 
 
-def maps(geometry: BankGeometry = GEOMETRY, references: list[tuple[str, float, float]] | None = None) -> list[Hypothesis]:
+def maps(
+    geometry: BankGeometry = GEOMETRY, references: list[tuple[str, float, float]] | None = None
+) -> list[Hypothesis]:
     return affine_hypotheses(stats(), geometry, references or [("those", -5.0, 2.0)], (-11.0, 1.0))
 
 
@@ -126,7 +128,7 @@ def test_a_free_scale_is_the_one_that_the_declared_kind_asks_for(kind: str | Non
 
 def test_no_hypothesis_is_made_of_what_does_not_vary() -> None:
     """A constant prediction has no slope; nothing may be divided by its sd."""
-    found = stats(lambda p, y: (np.full_like(y, -5.0), y))
+    found = stats(lambda _, y: (np.full_like(y, -5.0), y))
     for h in affine_hypotheses(found, GEOMETRY, [("those", -5.0, 2.0)], (-11.0, 1.0)):
         assert np.all(np.isfinite(h.terms.slope))
         assert np.all(np.isfinite(h.terms.intercept))
@@ -142,7 +144,9 @@ def test_offsets_by_bin_are_those_that_take_each_bin_s_mean_to_the_target_s() ->
 
 def test_normalisation_by_bin_is_undone_with_each_bin_s_own_statistics() -> None:
     mean, sd = np.linspace(-3, -8, 80), np.linspace(1, 2, 80)
-    (found,) = (h for h in per_bin_hypotheses(stats(), [("those", mean, sd)], []) if h.faults == ("normalised-per-bin",))
+    (found,) = (
+        h for h in per_bin_hypotheses(stats(), [("those", mean, sd)], []) if h.faults == ("normalised-per-bin",)
+    )
     np.testing.assert_array_equal(found.terms.slope, sd)
     np.testing.assert_array_equal(found.terms.intercept, mean)
 
