@@ -32,6 +32,9 @@ type: $(STAMP) ## Check types, strictly
 
 bench: $(STAMP) ## Run the benchmarks; results land beside them
 	$(BIN)/python benchmarks/front_end.py
+	$(BIN)/python benchmarks/scaler.py
+	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/diagnosis
 
 clean: ## Remove the environment, caches and reports
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

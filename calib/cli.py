@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pair": ("calib.commands.pair", "PAIRS from what any other program wrote, without copying"),
     "fit-scaler": (
         "calib.commands.fit_scaler",
-        "Scale and offset by linear regression, or a refusal -> mel_scaling_params.json",
+        "The calibration that unseen utterances choose, or a refusal -> mel_scaling_params.json",
     ),
     "diagnose": ("calib.commands.diagnose", "The verdict: what is wrong and what to do next"),
     "report": ("calib.commands.report", "The verdict as one HTML page and its JSON twin"),

@@ -1,4 +1,4 @@
-"""``calib fit-scaler``: scale and offset by linear regression, scored out of sample, or a refusal."""
+"""``calib fit-scaler``: scale and offset, the simplest that unseen utterances find good enough, or a refusal."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def refuse(judgement: Judgement) -> None:
 
 @app.command(
     name="fit-scaler",
-    help="Scale and offset by linear regression of target on prediction, scored on unseen utterances and beside constants. "
+    help="Scale and offset: known constants, linear regression, statistics matching and more, scored on unseen utterances and beside constants; the simplest that is good enough. "
     "Writes nothing, and exits 5, when a constant would do as well.",
 )
 def fit_scaler(

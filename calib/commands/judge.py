@@ -205,6 +205,7 @@ def judge(config: JudgeConfig) -> Judgement:
             notes=notes,
             bank=bank_geometry(frontend, pairs.n_mels),
             recomputed=None if recordings is None or frontend is None else Variants(frontend, recordings.samples),
+            frame_seconds=None if frontend is None else frontend.hop_length / frontend.sample_rate,
         )
     if deaf is not None:
         diagnosis.skipped["audio"] = deaf

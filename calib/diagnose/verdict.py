@@ -344,7 +344,7 @@ def decide(e: Evidence) -> Verdict:
     if refusal is None and name == "partly":
         rest = f" ({', '.join(e.beyond_affine)})" if e.beyond_affine else ""
         warnings = (
-            f"a global scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair{rest}",
+            f"a scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair{rest}",
         )
     return Verdict(
         name,

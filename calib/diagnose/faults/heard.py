@@ -1,0 +1,143 @@
+"""Forms from the audio: targets recomputed under every faulty front end, on the utterances that have audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.diagnose.faults.frozen import FROZEN
+from calib.diagnose.faults.geometry import Recomputed
+from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.structure import Step, relation
+from calib.diagnose.faults.time import all_ratios, rate_label, rate_ratios
+from calib.diagnose.faults.transforms import Form
+
+__all__ = ["Heard", "related_rate"]
+
+_FRAMES = 3000  # as many as can be recomputed thirty times in a second or two
+_LOOKED = 4  # utterances in which a relabelled rate is looked for
+_LONGER = 8  # frames by which a target may be longer than its audio makes it
+_POWERS = {"log-power", "power-floor"}
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def related_rate(
+    frames: Sequence[Pair], indices: Sequence[int], recomputed: Recomputed, arrays: Step
+) -> tuple[float, float]:
+    """The ratio of sample rates under which prediction and audio are related best, and the magnitude of r there.
+
+    Args:
+        frames: ``(p, y)`` of some utterances.
+        indices: of the utterances in ``recomputed``.
+        recomputed: targets recomputed from the audio.
+        arrays: what was found of how the arrays lie.
+    """
+    best = (0.0, 1.0)
+    for ratio in all_ratios():
+        pairs = []
+        for row, index in enumerate(indices[:_LOOKED]):
+            y = recomputed.relabelled(index, ratio)
+            if y is not None:
+                p = arrays.undo(*frames[row])[0]
+                n = min(len(p), len(y))
+                pairs.append((p[:n], y[:n]))
+        if pairs:
+            best = max(best, (abs(relation(Sample(pairs)).r), ratio))
+    return best[1], best[0]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The forms that audio gives.
+
+    Args:
+        frames: ``(p, y)`` of some utterances.
+        indices: of the utterances in ``recomputed``.
+        recomputed: targets recomputed from the audio.
+        arrays: what was found of how the arrays lie.
+        time: what was found of time.
+        autoregressive: as declared.
+        ratio: of sample rates, where only the audio showed it.
+        library: faults that may be named.
+    """
+
+    frames: Sequence[Pair]
+    indices: Sequence[int]
+    recomputed: Recomputed
+    arrays: Step
+    time: Step
+    autoregressive: bool | None
+    ratio: float | None
+    library: frozenset[str]
+
+    def chosen(self) -> list[tuple[int, int]] | str:
+        """Row and index of the utterances that are used; or why none is."""
+        chosen: list[tuple[int, int]] = []
+        total = 0
+        for row, index in enumerate(self.indices):
+            target = self.recomputed.target(index)
+            y = self.frames[row][1]
+            if target is None or len(y) > len(target) + _LONGER:
+                continue
+            n = min(len(target), len(y))
+            if float(np.abs(target[:n] - y[:n]).mean()) > 0.05 * float(y.std()):
+                return "the targets are not what the declared front end makes of this audio"
+            chosen.append((row, index))
+            total += len(y)
+            if total >= _FRAMES:
+                break
+        return chosen or "no utterance has usable audio"
+
+    def sample(self, chosen: Sequence[tuple[int, int]]) -> Sample:
+        """The pairs as they are, arrays and time undone: every form is compared with the target on the same utterances."""
+        both = [self.time.undo(*self.arrays.undo(*self.frames[row])) for row, _ in chosen]
+        return Sample([pair for pair in both if len(pair[0]) > 1])
+
+    def forms(self, chosen: Sequence[tuple[int, int]]) -> Iterator[Form]:
+        """One for each faulty front end, and for each sample rate that would explain the drift."""
+        for key in self.recomputed.keys:
+            faults = self.recomputed.faults(key)
+            if faults == ("half-hop",) and (self.autoregressive is not False or self.time.faults):
+                continue  # what such a model knows of the previous frame looks alike
+            if not set(faults) <= self.library:
+                continue
+            frames = self._against(chosen, lambda index, key=key: self.recomputed.mel(index, key), self._undone)  # type: ignore[misc]
+            if frames is not None:
+                units = not _POWERS & set(faults)  # power under a free map is magnitude under another
+                yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=frames, units=units)
+        if "sample-rate" not in self.library:
+            return
+        for ratio in rate_ratios(self.time.stretch) if self.ratio is None else [self.ratio]:
+            frames = self._against(chosen, lambda index, ratio=ratio: self.recomputed.relabelled(index, ratio), self._laid)  # type: ignore[misc]
+            if frames is not None:
+                label = rate_label(ratio)
+                yield Form(("sample-rate",), label, prior=FROZEN.rare, sample=frames, replaces_time=True)
+
+    def _undone(self, p: np.ndarray, y: np.ndarray, own: np.ndarray) -> Pair:
+        """Arrays and time undone."""
+        del own
+        return self.time.undo(*self.arrays.undo(p, y))
+
+    def _laid(self, p: np.ndarray, y: np.ndarray, own: np.ndarray) -> Pair:
+        """Only the prediction's arrays undone: the form explains the drift by itself."""
+        return self.arrays.undo(p, own)[0], y
+
+    def _against(
+        self,
+        chosen: Sequence[tuple[int, int]],
+        made: Callable[[int], np.ndarray | None],
+        undone: Callable[[np.ndarray, np.ndarray, np.ndarray], Pair],
+    ) -> Sample | None:
+        """Predictions with recomputed targets; None where one is missing."""
+        pairs = []
+        for row, index in chosen:
+            y = made(index)
+            if y is None:
+                return None
+            p, own = self.frames[row]
+            n = min(len(p), len(y))
+            pairs.append(undone(p[:n], y[:n], own))
+        return Sample(pairs) if all(len(p) > 1 for p, _ in pairs) else None
