@@ -58,7 +58,9 @@ def mel_field(frames: int, seed: int, bins: int = 80) -> np.ndarray:
 def prediction(target: np.ndarray, r: float, seed: int) -> np.ndarray:
     """What a model trained with L2 predicts at within-bin correlation r: shrunk, noisy, least-squares slope 1."""
     rng = np.random.default_rng(seed + 10_000)
-    noise = gaussian_filter(rng.standard_normal(target.shape), (1.6, 2.4))  # nearly as smooth as the target, as errors are
+    noise = gaussian_filter(
+        rng.standard_normal(target.shape), (1.6, 2.4)
+    )  # nearly as smooth as the target, as errors are
     noise /= noise.std()
     mean = target.mean(0)
     deviation = target - mean

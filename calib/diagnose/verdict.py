@@ -342,7 +342,8 @@ def decide(e: Evidence) -> Verdict:
     if refusal is None and name == "weak":
         warnings = (f"after any affine fit at least {_floor(e.r_w):.0%} of the per-bin constant's error remains",)
     if refusal is None and name == "partly":
-        rest = f" ({', '.join(e.beyond_affine)})" if e.beyond_affine else ""
+        named = [fault for fault in e.beyond_affine if fault != "unknown"]
+        rest = f" ({', '.join(named)})" if named else ""
         warnings = (
             f"a scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair{rest}",
         )

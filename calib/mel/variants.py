@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,35 +49,50 @@ class Variant:
 
 def variants_of(frontend: FrontEnd) -> list[Variant]:
     """Every single-field fault of a front end that the field has seen, in a fixed order."""
+    return [*_banks(frontend), *_filters(frontend), *_powers(frontend)]
+
+
+def _banks(frontend: FrontEnd) -> Iterator[Variant]:
+    """Other places of the bins: mel scale, fmax, fmin, and the pair that ESPnet uses."""
     change = functools.partial(dataclasses.replace, frontend)
     nyquist = frontend.fb_sample_rate / 2
-    out: list[Variant] = []
     other = "htk" if frontend.mel_scale == "slaney" else "slaney"
-    out.append(Variant(f"mel-scale:{other}", ("mel-scale",), f"{other} mel scale", change(mel_scale=other)))
+    yield Variant(f"mel-scale:{other}", ("mel-scale",), f"{other} mel scale", change(mel_scale=other))
     for fmax in sorted({*_FMAX, nyquist}):
         if frontend.fmin < fmax <= nyquist and abs(fmax - frontend.fmax) > 1.0:
-            out.append(Variant(f"fmax:{fmax:g}", ("fmax",), f"fmax {fmax:g} Hz", change(fmax=fmax)))
+            yield Variant(f"fmax:{fmax:g}", ("fmax",), f"fmax {fmax:g} Hz", change(fmax=fmax))
     for fmin in _FMIN:
         if fmin < frontend.fmax and abs(fmin - frontend.fmin) > 1.0:
-            out.append(Variant(f"fmin:{fmin:g}", ("fmin",), f"fmin {fmin:g} Hz", change(fmin=fmin)))
+            yield Variant(f"fmin:{fmin:g}", ("fmin",), f"fmin {fmin:g} Hz", change(fmin=fmin))
     if abs(frontend.fmin - 80.0) > 1.0 and abs(frontend.fmax - 7600.0) > 1.0 and nyquist > 7600.0:
         both = change(fmin=80.0, fmax=7600.0)
-        out.append(Variant("fmin:80-7600", ("fmin", "fmax"), "fmin 80 Hz, fmax 7600 Hz", both))
-    without = frontend.filter_norm is not None
-    norm = change(filter_norm=None if without else "slaney")
-    out.append(Variant(f"area-norm:{'none' if without else 'slaney'}", ("area-norm",), "no area normalisation" if without else "area normalisation", norm))  # fmt: skip
+        yield Variant("fmin:80-7600", ("fmin", "fmax"), "fmin 80 Hz, fmax 7600 Hz", both)
+
+
+def _filters(frontend: FrontEnd) -> Iterator[Variant]:
+    """Filter normalisation, pre-emphasis, and where the frames lie."""
+    change = functools.partial(dataclasses.replace, frontend)
+    norm, label = ("slaney", "area normalisation") if frontend.filter_norm is None else (None, "no area normalisation")
+    yield Variant(f"area-norm:{norm or 'none'}", ("area-norm",), label, change(filter_norm=norm))
     for emphasis in (0.0,) if frontend.preemphasis else _EMPHASES:
-        out.append(Variant(f"pre-emphasis:{emphasis:g}", ("pre-emphasis",), f"pre-emphasis {emphasis:g}", change(preemphasis=emphasis)))  # fmt: skip
+        label = f"pre-emphasis {emphasis:g}"
+        yield Variant(f"pre-emphasis:{emphasis:g}", ("pre-emphasis",), label, change(preemphasis=emphasis))
     if frontend.padding in {"center", "same"}:
         padding = "same" if frontend.padding == "center" else "center"
-        out.append(Variant(f"half-hop:{padding}", ("half-hop",), f"frames padded as {padding!r}", change(padding=padding)))  # fmt: skip
-    if frontend.log != "none" and frontend.power == 2:
-        out.append(Variant("log-power:1", ("log-power",), "magnitude instead of power", change(power=1, log_eps=frontend.log_eps**0.5)))  # fmt: skip
-        out.append(Variant("power-floor:1", ("power-floor",), f"magnitude clamped at {frontend.log_eps:g}, the target power", change(power=1)))  # fmt: skip
-    if frontend.log != "none" and frontend.power == 1:
-        out.append(Variant("log-power:2", ("log-power",), "power instead of magnitude", change(power=2, log_eps=frontend.log_eps**2)))  # fmt: skip
-        out.append(Variant("power-floor:2", ("power-floor",), f"power clamped at {frontend.log_eps:g}", change(power=2)))  # fmt: skip
-    return out
+        label = f"frames padded as {padding!r}"
+        yield Variant(f"half-hop:{padding}", ("half-hop",), label, change(padding=padding))
+
+
+def _powers(frontend: FrontEnd) -> Iterator[Variant]:
+    """Power for magnitude or magnitude for power: with a guard of its own, or with the target's."""
+    if frontend.log == "none":
+        return
+    power, eps = (1, frontend.log_eps**0.5) if frontend.power == 2 else (2, frontend.log_eps**2)
+    label = "magnitude instead of power" if power == 1 else "power instead of magnitude"
+    own = dataclasses.replace(frontend, power=power, log_eps=eps)
+    yield Variant(f"log-power:{power}", ("log-power",), label, own)
+    clamped = f"{label.split(' ', 1)[0]} clamped at {frontend.log_eps:g}{', the target power' if power == 1 else ''}"
+    yield Variant(f"power-floor:{power}", ("power-floor",), clamped, dataclasses.replace(frontend, power=power))
 
 
 class Variants:
@@ -155,7 +170,7 @@ def bank_geometry(frontend: FrontEnd | None, n_mels: int) -> BankGeometry:
     """
     if frontend is None or frontend.n_mels != n_mels:
         return BankGeometry(n_mels, declared=False, warps=_usual_warps(n_mels))
-    quantity = 1.0 if frontend.log == "none" else frontend._log_scale * frontend.post_scale * frontend.power  # noqa: SLF001 - one package
+    quantity = 1.0 if frontend.log == "none" else _per_ln(frontend) * frontend.power
     edges = _edges(frontend)
     sign = -1.0 if frontend.preemphasis else 1.0
     coefficients = (frontend.preemphasis,) if frontend.preemphasis else _EMPHASES
@@ -178,24 +193,27 @@ def bank_geometry(frontend: FrontEnd | None, n_mels: int) -> BankGeometry:
 
 
 def _emphasis(coefficient: float, edges: np.ndarray, sample_rate: int) -> np.ndarray:
-    """ln of the magnitude response of ``1 - a z^-1`` at each bin's centre."""
+    """Natural logarithm of the magnitude response of ``1 - a z^-1`` at each bin's centre."""
     return np.log(np.abs(1.0 - coefficient * np.exp(-2j * np.pi * edges[1:-1] / sample_rate)))
 
 
+def _per_ln(frontend: FrontEnd) -> float:
+    """Mel units for one ln unit of what the filters give."""
+    return frontend._log_scale * frontend.post_scale  # noqa: SLF001 - one package
+
+
 def _warps(frontend: FrontEnd) -> tuple[Warp, ...]:
+    """Where the bins of each faulty bank lie among the front end's own."""
     own = _edges(frontend)
     bins = np.arange(frontend.n_mels, dtype=np.float64)
     out = []
-    for variant in variants_of(frontend):
-        if variant.faults[0] not in {"mel-scale", "fmax", "fmin"}:
-            continue
+    for variant in _banks(frontend):
         edges = _edges(variant.frontend)
         place = np.interp(edges[1:-1], own[1:-1], bins)
         offset = None
         if frontend.filter_norm is None:
-            widths = (np.log(e[2:] - e[:-2]) for e in (edges, own))
-            mine, theirs = widths
-            offset = (mine - np.interp(place, bins, theirs)) * frontend._log_scale * frontend.post_scale  # noqa: SLF001 - one package
+            theirs, mine = (np.log(e[2:] - e[:-2]) for e in (edges, own))
+            offset = (theirs - np.interp(place, bins, mine)) * _per_ln(frontend)
         out.append(Warp(variant.faults, variant.label, place, offset))
     return tuple(out)
 

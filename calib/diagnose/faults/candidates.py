@@ -110,18 +110,17 @@ class Competition:
         return sorted(best.values(), key=lambda candidate: candidate.total)
 
     def _candidates(self, forms: Iterable[Form]) -> Iterator[Candidate]:
-        blur: float | None = None
+        forms = list(forms)
+        blur = self._blur_gain() if any(form.read for form in forms) else 0.0
         for form in forms:
-            if form.read and blur is None:
-                blur = self._blur_gain()
             stats = self._stats(form)
             kept = [h for h in self._hypotheses(form, stats) if set(h.faults) <= self.library]
             maps = [_loosened(h.terms, form) for h in kept]
             costs = stats.costs(maps, [h.prior for h in kept])
             for hypothesis, terms, cost in zip(kept, maps, costs, strict=True):
                 # A form that is only nearly right gains a little everywhere, and the more the more frames there are.
-                nearly = form.read or "clipped" in form.faults
-                extra = form.prior + (FROZEN.loose * abs(cost.fit) if nearly else 0.0) + (blur or 0.0) * form.read
+                loose = FROZEN.loose * abs(cost.fit) if form.read or "clipped" in form.faults else 0.0
+                extra = form.prior + loose + (blur if form.read else 0.0)
                 candidate = Candidate(form, hypothesis, cost, stats, terms).dearer(extra)
                 if set(candidate.faults) <= self.library:  # the two together may have a name of their own
                     yield candidate

@@ -18,8 +18,8 @@ _UNSEEN = 6.0  # nats
 def edge_cost(sample: Sample, edge: tuple[float, int], terms: Terms) -> float:
     """Nats for a floor or ceiling that the prediction does not keep to, less a bonus where it clearly does.
 
-    A healthy prediction of the same spread passes the edge about as often as the target would if it were shrunk as much;
-    one that was trained on mels cut there hardly does.
+    A healthy prediction of the same spread passes the edge about as often as the target would if it were shrunk as
+    much; one that was trained on mels cut there hardly does.
 
     Args:
         sample: the frames.

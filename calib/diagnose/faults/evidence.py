@@ -12,7 +12,7 @@ __all__ = ["UNKNOWN", "Finding"]
 UNKNOWN = Fault(
     "unknown", "model", "off in a way that no fault of the library explains",
     "none of the known faults leaves a healthy prediction when it is undone",
-    "look at the evidence below, and at the worst utterances of the report",
+    "look at what was measured, and at the worst utterances of the report",
     "calib report PAIRS",
     severity="warn",
 )  # fmt: skip

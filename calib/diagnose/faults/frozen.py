@@ -48,7 +48,7 @@ class Frozen:
         unpaired_share: share of such utterances from which it is said.
         copied: correlation with the previous true frame from which a prediction may be a copy of it.
         innovation: slope on what is new in a frame below which it is one.
-        smooth_time: share of the squared error that an inverse filter over frames removes of an oversmoothed prediction.
+        smooth_time: share of the squared error of a smoothed prediction that an inverse filter over frames removes.
         smooth_frequency: the same over bins.
         smooth_held: share of steps that are exactly 0, or exactly in a line, of a held or interpolated prediction.
         smooth_power: power in detail over that in broad shape below which a sampler is oversmoothed.

@@ -61,6 +61,16 @@ class BankGeometry:
     post_offset: float = 0.0
     centres: np.ndarray | None = None
 
+    @property
+    def unit(self) -> float:
+        """Mel units for one ln unit of the magnitude; 1 where the mel is not logarithmic."""
+        return self.per_ln if self.logarithmic else 1.0
+
+    @property
+    def to_power(self) -> tuple[float, float]:
+        """Slope and shift, in ln, of the line that takes a mel of magnitude nearly to one of power (measured)."""
+        return (2.007, 3.38) if self.area_normalised else (2.07, -0.84)
+
     def relabelled(self, ratio: float) -> np.ndarray | None:
         """``(M,)`` where the bins lie if audio at ``ratio`` times the rate was taken for audio at the rate, or None.
 
@@ -96,5 +106,5 @@ class Recomputed(Protocol):
         ...
 
     def relabelled(self, index: int, ratio: float) -> np.ndarray | None:
-        """The target if audio at ``ratio`` times the rate had been taken for audio at the rate, ``(T', M)``, or None."""
+        """The target of audio at ``ratio`` times the rate that was taken for audio at it, ``(T', M)``, or None."""
         ...

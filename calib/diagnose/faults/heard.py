@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,7 @@ class Heard:
         return chosen or "no utterance has usable audio"
 
     def sample(self, chosen: Sequence[tuple[int, int]]) -> Sample:
-        """The pairs as they are, arrays and time undone: every form is compared with the target on the same utterances."""
+        """The pairs as they are, arrays and time undone: every form is compared with them on the same utterances."""
         both = [self.time.undo(*self.arrays.undo(*self.frames[row])) for row, _ in chosen]
         return Sample([pair for pair in both if len(pair[0]) > 1])
 
@@ -104,40 +104,42 @@ class Heard:
                 continue  # what such a model knows of the previous frame looks alike
             if not set(faults) <= self.library:
                 continue
-            frames = self._against(chosen, lambda index, key=key: self.recomputed.mel(index, key), self._undone)  # type: ignore[misc]
+            mels = [self.recomputed.mel(index, key) for _, index in chosen]
+            frames = _sample(self._undone(row, y) for (row, _), y in zip(chosen, mels, strict=True))
             if frames is not None:
                 units = not _POWERS & set(faults)  # power under a free map is magnitude under another
                 yield Form(faults, self.recomputed.label(key), prior=FROZEN.rare, sample=frames, units=units)
         if "sample-rate" not in self.library:
             return
         for ratio in rate_ratios(self.time.stretch) if self.ratio is None else [self.ratio]:
-            frames = self._against(chosen, lambda index, ratio=ratio: self.recomputed.relabelled(index, ratio), self._laid)  # type: ignore[misc]
+            mels = [self.recomputed.relabelled(index, ratio) for _, index in chosen]
+            frames = _sample(self._laid(row, y) for (row, _), y in zip(chosen, mels, strict=True))
             if frames is not None:
                 label = rate_label(ratio)
                 yield Form(("sample-rate",), label, prior=FROZEN.rare, sample=frames, replaces_time=True)
 
-    def _undone(self, p: np.ndarray, y: np.ndarray, own: np.ndarray) -> Pair:
-        """Arrays and time undone."""
-        del own
-        return self.time.undo(*self.arrays.undo(p, y))
+    def _undone(self, row: int, y: np.ndarray | None) -> Pair | None:
+        """The prediction with a recomputed target, arrays and time undone."""
+        if y is None:
+            return None
+        p = self.frames[row][0]
+        n = min(len(p), len(y))
+        return self.time.undo(*self.arrays.undo(p[:n], y[:n]))
 
-    def _laid(self, p: np.ndarray, y: np.ndarray, own: np.ndarray) -> Pair:
-        """Only the prediction's arrays undone: the form explains the drift by itself."""
-        return self.arrays.undo(p, own)[0], y
+    def _laid(self, row: int, y: np.ndarray | None) -> Pair | None:
+        """The same with only the prediction's arrays undone: the form explains the drift by itself."""
+        if y is None:
+            return None
+        p = self.arrays.undo(*self.frames[row])[0]
+        n = min(len(p), len(y))
+        return p[:n], y[:n]
 
-    def _against(
-        self,
-        chosen: Sequence[tuple[int, int]],
-        made: Callable[[int], np.ndarray | None],
-        undone: Callable[[np.ndarray, np.ndarray, np.ndarray], Pair],
-    ) -> Sample | None:
-        """Predictions with recomputed targets; None where one is missing."""
-        pairs = []
-        for row, index in chosen:
-            y = made(index)
-            if y is None:
-                return None
-            p, own = self.frames[row]
-            n = min(len(p), len(y))
-            pairs.append(undone(p[:n], y[:n], own))
-        return Sample(pairs) if all(len(p) > 1 for p, _ in pairs) else None
+
+def _sample(pairs: Iterable[Pair | None]) -> Sample | None:
+    """All of the pairs; None where one is missing or next to nothing."""
+    there = []
+    for pair in pairs:
+        if pair is None or len(pair[0]) < 2:
+            return None
+        there.append(pair)
+    return Sample(there)

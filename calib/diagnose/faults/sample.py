@@ -1,9 +1,9 @@
 """Frames of a few utterances held in memory, and what the fault tests ask of them over and over.
 
 Conventions:
-    ``p`` and ``y`` are ``(N, M)`` float32, the utterances one after the other. *Centred* means that each utterance's own
-    mean of each bin is removed: level, per-bin statistics and per-utterance offsets then do not matter. A *group* is
-    what the jackknife leaves out: utterances, or blocks of frames where there are few utterances.
+    ``p`` and ``y`` are ``(N, M)`` float32, the utterances one after the other. *Centred* means that each utterance's
+    own mean of each bin is removed: level, per-bin statistics and per-utterance offsets then do not matter. A *group*
+    is what the jackknife leaves out: utterances, or blocks of frames where there are few utterances.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Correlation", "Sample"]
+__all__ = ["Correlation", "Sample", "jackknife_error", "whitened"]
 
 _GROUPS = 16
 _BLOCK = 40  # frames, at least: beyond the autocorrelation of speech mels
@@ -45,14 +45,20 @@ class Correlation:
         """How many jackknife standard errors the magnitude lies above another's on the same groups."""
         difference = abs(self.value) - abs(other.value)
         left = np.abs(self.left_out) - np.abs(other.left_out)
-        count = left.size
-        error = float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum())) if count > 1 else abs(difference)
+        error = jackknife_error(left) if left.size > 1 else abs(difference)
         return difference / max(error, 1e-6)
+
+
+def jackknife_error(left_out: np.ndarray) -> float:
+    """Standard error of a value from the values with each group left out; 0 for one group."""
+    count = left_out.size
+    return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
 
 
 def _r(sums: np.ndarray) -> np.ndarray:
     scale = np.sqrt(np.maximum(sums[..., 1] * sums[..., 2], 0.0))
-    return np.divide(sums[..., 0], scale, out=np.zeros(sums.shape[:-1]), where=scale > _TINY)
+    r: np.ndarray = np.divide(sums[..., 0], scale, out=np.zeros(sums.shape[:-1]), where=scale > _TINY)
+    return r
 
 
 class Sample:
@@ -99,7 +105,7 @@ class Sample:
         """First frame of each jackknife group."""
         if len(self) >= 8:
             chosen = np.unique(np.linspace(0, len(self), min(_GROUPS, len(self)) + 1).astype(int)[:-1])
-            return self.bounds[chosen]
+            return np.asarray(self.bounds[chosen])
         count = int(np.clip(self.n_frames // _BLOCK, 2, _GROUPS))
         return np.unique(np.linspace(0, self.n_frames, count + 1).astype(int)[:-1])
 
@@ -110,7 +116,7 @@ class Sample:
     def centre(self, array: np.ndarray) -> np.ndarray:
         """Each utterance's mean of each bin removed."""
         means = self.by_utterance(array.astype(np.float64)) / self.lengths[:, None]
-        return (array - means[self.owner]).astype(np.float32)
+        return np.asarray(array - means[self.owner], dtype=np.float32)
 
     @cached_property
     def yc(self) -> np.ndarray:
@@ -151,4 +157,4 @@ def whitened(array: np.ndarray) -> np.ndarray:
     """Centred frames with every bin at sd 1, so that bins of any unit count alike; dead bins stay 0."""
     sd = array.std(axis=0, dtype=np.float64)
     alive = sd > 1e-3 * max(float(np.median(sd)), _TINY)
-    return (array / np.where(alive, sd, 1.0) * alive).astype(np.float32)
+    return np.asarray(array / np.where(alive, sd, 1.0) * alive, dtype=np.float32)

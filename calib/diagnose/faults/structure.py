@@ -14,12 +14,17 @@ import numpy as np
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Correlation, Sample, whitened
 
+Change = Callable[[np.ndarray], np.ndarray]
 Undo = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 __all__ = ["Relation", "Step", "Undo", "relation", "undo_arrays"]
 
 _ARRAYS_LIFT, _ARRAYS_R = 0.12, 0.22
 _SURE = 3.5  # jackknife standard errors
+
+
+def _nothing(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return p, y
 
 
 @dataclass
@@ -44,7 +49,7 @@ class Step:
     sure: float = 0.0
     lift: float = 0.0
     evidence: list[str] = field(default_factory=list)
-    undo: Undo = lambda p, y: (p, y)  # noqa: E731 - nothing
+    undo: Undo = _nothing
     stretch: float = 1.0
     lag: float = 0.0
 
@@ -90,32 +95,57 @@ def relation(sample: Sample) -> Relation:
     return Relation(sample.correlation(x, y).value, float(max(least, size.mean() + 3.0 * size.std())))
 
 
+def _flipped(mel: np.ndarray) -> np.ndarray:
+    return mel[:, ::-1]
+
+
+def _from_mt(mel: np.ndarray) -> np.ndarray:
+    return np.asarray(np.ascontiguousarray(mel).reshape(mel.shape[1], -1).T)
+
+
+def _from_tm(mel: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(mel.T).reshape(mel.shape)
+
+
+# What an array may be: the fault, what undoes it, and the way back.
+_WAYS: dict[str, tuple[str, Change, Change]] = {
+    "the bins in reverse order": ("flipped-bins", _flipped, _flipped),
+    "the memory of an (M, T) array": ("reshaped", _from_mt, _from_tm),
+    "the memory of a (T, M) array read as (M, T)": ("reshaped", _from_tm, _from_mt),
+}
+
+
+def _of_prediction(change: Change) -> Undo:
+    return lambda p, y: (change(p), y)
+
+
+def _of_target(change: Change) -> Undo:
+    return lambda p, y: (p, change(y))
+
+
 def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
-    """Bins in reverse order, and (M, T) memory read as (T, M), either way round."""
+    """Bins in reverse order, and (M, T) memory read as (T, M), either way round.
+
+    Args:
+        sample: the frames as they came.
+        library: faults that may be named.
+    """
     own = sample.correlation(whitened(sample.pc), whitened(sample.yc))
-    flip: Callable[[np.ndarray], np.ndarray] = lambda mel: mel[:, ::-1]  # noqa: E731 - a table of ways
-    from_mt: Callable[[np.ndarray], np.ndarray] = lambda mel: np.ascontiguousarray(mel).reshape(mel.shape[1], -1).T  # noqa: E731
-    from_tm: Callable[[np.ndarray], np.ndarray] = lambda mel: np.ascontiguousarray(mel.T).reshape(mel.shape)  # noqa: E731
-    tries = {
-        "the bins in reverse order": ("flipped-bins", flip, flip),
-        "the memory of an (M, T) array": ("reshaped", from_mt, from_tm),
-        "the memory of a (T, M) array read as (M, T)": ("reshaped", from_tm, from_mt),
-    }
     best = Step(sample)
-    for label, (fault, undo, reverse) in tries.items():
+    for label, (fault, change, reverse) in _WAYS.items():
         if fault not in library:
             continue
-        back: Undo = lambda p, y, undo=undo: (undo(p), y)  # noqa: E731 - kept in the step
-        turned = sample.replaced(back)
+        undo = _of_prediction(change)
+        turned = sample.replaced(undo)
         found = turned.correlation(whitened(turned.pc), whitened(turned.yc))
         lift, sure = abs(found.value) - abs(own.value), found.beats(own)
         if lift > max(_ARRAYS_LIFT, best.lift) and abs(found.value) > _ARRAYS_R and sure > _SURE:
             text = f"r {own.value:.3f} as it is, {found.value:.3f} read as {label}"
             if _strange(sample, fault, target=True) > _strange(sample, fault, target=False):
                 # The target is what lies wrongly: put that right, so that later stages see time and bins as they are.
-                back = lambda p, y, undo=reverse: (p, undo(y))  # noqa: E731 - kept in the step
-                turned, text = sample.replaced(back), f"{text}; the target is what lies wrongly"
-            best = Step(turned, (fault,), label, sure, lift, [text], back)
+                undo = _of_target(reverse)
+                turned, text = sample.replaced(undo), f"{text}; the target is what lies wrongly"
+            best = Step(turned, (fault,), label, sure, lift, [text], undo)
     return best
 
 

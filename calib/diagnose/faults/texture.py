@@ -4,7 +4,8 @@ Murphy's conditional bias by frequency. A conditional-mean model is a Wiener fil
 the coherence, so the least-squares gain ``g = Re S_py / S_pp`` is 1 at every modulation frequency; a sampler's is the
 coherence, below 1. A linear filter *after* the model leaves the coherence and divides the gain by its response. So what
 an inverse filter would remove, ``sum (g - 1)^2 S_pp`` over ``g > 1``, as a share of the squared error, is small for any
-healthy model and large for a smoothed one. A sampler has the target's power at every frequency: a loss of power says it.
+healthy model and large for a smoothed one. A sampler has the target's power at every frequency: there a loss of power
+says it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.sample import Sample, jackknife_error
 
 __all__ = ["Spectrum", "Texture", "measure"]
 
@@ -83,76 +84,109 @@ class Texture:
 
 
 def measure(sample: Sample, p: np.ndarray, y: np.ndarray, dead: np.ndarray) -> Texture:
-    """Measure a mapped prediction against its target, ``(N, M)`` both, on the sample's utterances, but for dead bins."""
+    """Measure a mapped prediction against its target.
+
+    Args:
+        sample: the utterances.
+        p: the prediction ``(N, M)`` after the best map.
+        y: the target ``(N, M)``.
+        dead: ``(M,)`` bins to leave out.
+    """
     if dead.any() and not dead.all():
         p, y = p[:, ~dead], y[:, ~dead]
     pc, yc = sample.centre(p), sample.centre(y)
     r = (pc * yc).mean(0) / np.sqrt(np.maximum((pc**2).mean(0) * (yc**2).mean(0), _TINY))
     ahead = sample.owner[1:] == sample.owner[:-1]
-    step_p, step_y = (p[1:] - y[:-1])[ahead], (y[1:] - y[:-1])[ahead]
-    step_p, step_y = step_p - step_p.mean(0), step_y - step_y.mean(0)
-    scale = float((step_y**2).sum())
     return Texture(
-        _time(sample, p, pc, yc, ahead),
-        _frequency(sample, p, pc, yc),
-        r,
-        float((step_p * step_y).sum()) / scale if scale > _TINY else 0.0,
-        sample.at_lag(pc, yc, 1).value,
-        sample.correlation(pc, yc).value,
-        _echo(sample, pc, yc),
-        _misplaced(pc, yc),
-        _curved(p, y),
-        _drop(r),
-        _distinct(p),
+        time=_time(sample, p, pc, yc, ahead),
+        frequency=_frequency(sample, p, pc, yc),
+        bin_r=r,
+        innovation=_innovation(p, y, ahead),
+        copied=sample.at_lag(pc, yc, 1).value,
+        own=sample.correlation(pc, yc).value,
+        echo=_echo(sample, pc, yc),
+        misplaced=_misplaced(pc, yc),
+        curved=_curved(p, y),
+        bin_drop=_drop(r),
+        steps=_distinct(p),
     )
 
 
+def _innovation(p: np.ndarray, y: np.ndarray, ahead: np.ndarray) -> float:
+    """Slope of what the prediction adds to the last true frame on what is really new."""
+    step_p, step_y = (p[1:] - y[:-1])[ahead], (y[1:] - y[:-1])[ahead]
+    step_p, step_y = step_p - step_p.mean(0), step_y - step_y.mean(0)
+    scale = float((step_y**2).sum())
+    return float((step_p * step_y).sum()) / scale if scale > _TINY else 0.0
+
+
 def _time(sample: Sample, p: np.ndarray, pc: np.ndarray, yc: np.ndarray, ahead: np.ndarray) -> Spectrum | None:
+    """Over modulation frequency, in windowed segments of one utterance each."""
     window = np.hanning(_SEGMENT + 2)[1:-1].astype(np.float32)[:, None]
-    starts = [a + k for a, n in zip(sample.bounds[:-1], sample.lengths, strict=True) for k in range(0, max(n - _SEGMENT + 1, 0), _SEGMENT // 2)]  # fmt: skip
-    if not starts:
+    begins = zip(sample.bounds[:-1], sample.lengths, strict=True)
+    first = np.concatenate([a + np.arange(0, max(n - _SEGMENT + 1, 0), _SEGMENT // 2) for a, n in begins])
+    if not first.size:
         return None
-    first = np.array(starts)
     sums = np.zeros((len(first), 3, _SEGMENT // 2 + 1))
     for at in range(0, len(first), 32):  # a few segments at a time stay in the cache
         rows = first[at : at + 32, None] + np.arange(_SEGMENT)
         a, b = np.fft.rfft(pc[rows] * window, axis=1), np.fft.rfft(yc[rows] * window, axis=1)
-        sums[at : at + 32] = np.stack([np.einsum("sfm,sfm->sf", u, v.conj()).real for u, v in ((a, b), (a, a), (b, b))], axis=1)  # fmt: skip
+        products = [np.einsum("sfm,sfm->sf", u, v.conj()).real for u, v in ((a, b), (a, a), (b, b))]
+        sums[at : at + 32] = np.stack(products, axis=1)
     group = np.searchsorted(sample.starts, first, side="right") - 1
     grouped = np.stack([sums[group == g].sum(0) for g in np.unique(group)])
     return _spectrum(grouped, (1, 4, 8, 14, 28), _held(p, 0, ahead))
 
 
 def _frequency(sample: Sample, p: np.ndarray, pc: np.ndarray, yc: np.ndarray) -> Spectrum:
+    """Over quefrency: the DCT of each frame."""
     from scipy.fft import dct
 
     a, b = dct(pc, axis=1, norm="ortho"), dct(yc, axis=1, norm="ortho")
-    grouped = np.stack([np.add.reduceat(u * v, sample.starts, axis=0, dtype=np.float64) for u, v in ((a, b), (a, a), (b, b))], axis=1)  # fmt: skip
+    products = [np.add.reduceat(u * v, sample.starts, axis=0, dtype=np.float64) for u, v in ((a, b), (a, a), (b, b))]
     m = pc.shape[1]
-    edges = tuple(int(np.clip(round(share * m), k + 1, m)) for k, share in enumerate((0.0125, 0.0625, 0.2, 0.4, 0.6)))
-    return _spectrum(grouped, edges, _held(p, 1, None))
+    shares = (0.0125, 0.0625, 0.2, 0.4, 0.6)
+    edges = tuple(int(np.clip(round(share * m), k + 1, m)) for k, share in enumerate(shares))
+    return _spectrum(np.stack(products, axis=1), edges, _held(p, 1, None))
 
 
 def _spectrum(grouped: np.ndarray, edges: tuple[int, ...], held: float) -> Spectrum:
     """From ``(G, 3, F)`` sums of py, pp, yy; edges of the low, (one left out,) middle and high parts."""
     total = grouped.sum(0)
-    shares = np.array([_removable(total - part, edges) for part in grouped]) if len(grouped) > 1 else np.zeros(1)
-    count = len(shares)
-    error = float(np.sqrt((count - 1) / count * ((shares - shares.mean()) ** 2).sum())) if count > 1 else 0.0
-    power, coherence, rough = [], [], 0.0
-    for low, high in ((edges[0], edges[1]), (edges[2], edges[3]), (edges[3], edges[4])):
-        py, pp, yy = total[:, low : max(high, low + 1)].sum(1)
-        power.append(float(pp / max(yy, _TINY)))
-        if low > edges[0]:
-            rough = max(rough, float(pp / max(yy + _HARDLY * total[2].sum(), _TINY)))
-        coherence.append(float(py * py / max(pp * yy, _TINY)))
-    return Spectrum(_removable(total, edges), error, (power[0], power[1], power[2]), (coherence[0], coherence[1], coherence[2]), rough, held)  # fmt: skip
+    left_out = [_removable(total - part, edges) for part in grouped] if len(grouped) > 1 else [0.0]
+    parts = [(edges[0], edges[1]), (edges[2], edges[3]), (edges[3], edges[4])]
+    low, middle, high = (total[:, start : max(stop, start + 1)].sum(1) for start, stop in parts)
+    # Where the target has hardly any power, a little more is no roughness.
+    some = _HARDLY * float(total[2].sum())
+    rough = [float(pp / max(yy + some, _TINY)) for _, pp, yy in (middle, high)]
+    return Spectrum(
+        removable=_removable(total, edges),
+        error=jackknife_error(np.array(left_out)),
+        power=(_power(low), _power(middle), _power(high)),
+        coherence=(_coherence(low), _coherence(middle), _coherence(high)),
+        rough=max(rough),
+        held=held,
+    )
+
+
+def _power(sums: np.ndarray) -> float:
+    """Of the prediction over the target's."""
+    _, pp, yy = sums
+    return float(pp / max(yy, _TINY))
+
+
+def _coherence(sums: np.ndarray) -> float:
+    """Squared."""
+    py, pp, yy = sums
+    return float(py * py / max(pp * yy, _TINY))
 
 
 def _removable(total: np.ndarray, edges: tuple[int, ...]) -> float:
+    """Share of the squared error that a gain above 1, and above that of the broad shape, would remove."""
     py, pp, yy = total
     gain = py / np.maximum(pp, _TINY)
-    base = max(1.0, float(py[edges[0] : edges[1]].sum() / max(pp[edges[0] : edges[1]].sum(), _TINY)))
+    broad = slice(edges[0], edges[1])
+    base = max(1.0, float(py[broad].sum() / max(pp[broad].sum(), _TINY)))
     error = float((pp + yy - 2 * py)[1:].sum())
     return float((np.maximum(gain - base, 0.0)[1:] ** 2 * pp[1:]).sum() / max(error, _TINY))
 
@@ -216,5 +250,5 @@ def _drop(r: np.ndarray) -> float:
 
 
 def _distinct(p: np.ndarray) -> float:
-    part = p.ravel()[: 50_000]
+    part = p.ravel()[:50_000]
     return np.unique(part).size / max(part.size, 1)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
 from calib.diagnose.faults.geometry import BankGeometry
-from calib.diagnose.faults.sample import Correlation, Sample, whitened
+from calib.diagnose.faults.sample import Correlation, Sample, jackknife_error, whitened
 from calib.diagnose.faults.structure import Step, Undo
 
-__all__ = ["all_ratios", "drift_left", "rate_label", "rate_ratios", "read_off", "undo_time"]
+__all__ = ["all_ratios", "drift_left", "rate_label", "rate_ratios", "read_off", "stretch", "undo_time"]
 
 _LAGS = range(-8, 9)
 _LIFT = 0.04  # of r, least
@@ -58,38 +59,68 @@ def rate_label(ratio: float) -> str:
 def undo_time(
     sample: Sample, library: frozenset[str], autoregressive: bool | None, geometry: BankGeometry | None = None
 ) -> Step:
-    """A shift by whole frames or a fraction of one, or a drift."""
+    """A shift by whole frames or a fraction of one, or a drift.
+
+    Args:
+        sample: the frames, arrays already undone.
+        library: faults that may be named.
+        autoregressive: as declared.
+        geometry: of the target's front end; without it audio at another rate is not looked for.
+    """
     if sample.lengths.max() < _SHORTEST:
         return Step(sample)
     x, y = whitened(sample.pc), whitened(sample.yc)
     lags = {lag: sample.at_lag(x, y, lag) for lag in _LAGS}
-    own = lags[0]
-    drift = _drift(sample, x, y, geometry)
-    if drift is not None and "time-stretch" in library:
-        factor, stretched, start, found, warped = drift
-        best_lag = max(abs(c.value) for c in lags.values())
-        if abs(found.value) - best_lag > _LIFT and found.beats(start) > _SURE and (not warped or abs(found.value) > 0.2):
-            text = f"r {own.value:.3f} as it is, {found.value:.3f} with the prediction {'slowed' if factor < 1 else 'sped up'} by {abs(factor - 1):.1%}{' and its bins moved as much' if warped else ''}"
-            return Step(stretched, ("time-stretch",), f"{factor:.4f} target frames in one predicted frame", found.beats(start), abs(found.value) - abs(start.value), [text], lambda p, y: stretch(p, y, factor), factor)  # fmt: skip
+    if "time-stretch" in library and (step := _undrifted(sample, x, y, lags, geometry)) is not None:
+        return step
     peak = max(lags, key=lambda lag: (abs(lags[lag].value), -abs(lag)))
-    top = lags[peak]
     position = peak + _vertex(lags, peak)
+    # A model that sees the previous true frame may well be nearer to that.
     nature = autoregressive is not False and -_FRACTION < position < 1.0 + _FRACTION
-    whole = round(position)
     if nature or abs(position) < _FRACTION:
         return Step(sample, lag=position)
-    text = f"the correlation peaks {position:+.2f} frames from where it should ({top.value:.3f} there, {own.value:.3f} at 0)"
-    half = abs(abs(position) - 0.5) <= 0.5 - _FRACTION
-    if half and "half-hop" in library and abs(position) < 1:
-        sure = _position_sure(lags, peak, position)
-        if sure > _SURE:
+    return _unshifted(sample, lags, peak, position, library)
+
+
+def _undrifted(
+    sample: Sample, x: np.ndarray, y: np.ndarray, lags: dict[int, Correlation], geometry: BankGeometry | None
+) -> Step | None:
+    """A drift undone, where that is clearly better than any shift."""
+    drift = _drift(sample, x, y, geometry)
+    if drift is None:
+        return None
+    found, start = drift.found, drift.start
+    lift = abs(found.value) - max(abs(lag.value) for lag in lags.values())
+    if lift <= _LIFT or found.beats(start) <= _SURE or (drift.warped and abs(found.value) <= 0.2):
+        return None
+    factor = drift.factor
+    way = f"{'slowed' if factor < 1 else 'sped up'} by {abs(factor - 1):.1%}"
+    moved = " and its bins moved as much" if drift.warped else ""
+    text = f"r {lags[0].value:.3f} as it is, {found.value:.3f} with the prediction {way}{moved}"
+    return Step(
+        drift.sample, ("time-stretch",), f"{factor:.4f} target frames in one predicted frame", found.beats(start),
+        abs(found.value) - abs(start.value), [text], lambda p, y: stretch(p, y, factor), factor,
+    )  # fmt: skip
+
+
+def _unshifted(
+    sample: Sample, lags: dict[int, Correlation], peak: int, position: float, library: frozenset[str]
+) -> Step:
+    """A shift undone, by whole frames or a fraction of one, where it may be named and is certain."""
+    own, top, whole = lags[0], lags[peak], round(position)
+    at = f"({top.value:.3f} there, {own.value:.3f} at 0)"
+    text = f"the correlation peaks {position:+.2f} frames from where it should {at}"
+    lift, placed = abs(top.value) - abs(own.value), _position_sure(lags, peak, position)
+    if abs(abs(position) - 0.5) <= 0.5 - _FRACTION and "half-hop" in library:
+        if placed > _SURE:
             undo: Undo = lambda p, y: _halved(p, y, position)  # noqa: E731 - kept in the step
-            return Step(sample.replaced(undo), ("half-hop",), f"{position:+.2f} frames", sure, abs(top.value) - abs(own.value), [text], undo, lag=position)  # fmt: skip
+            label = f"{position:+.2f} frames"
+            return Step(sample.replaced(undo), ("half-hop",), label, placed, lift, [text], undo, lag=position)
         return Step(sample, lag=position)
-    sure = max(top.beats(own), _position_sure(lags, peak, position))
+    sure = max(top.beats(own), placed)
     if whole and "shift" in library and sure > _SURE:
         back: Undo = lambda p, y: _moved(p, y, whole)  # noqa: E731 - kept in the step
-        return Step(sample.replaced(back), ("shift",), f"{whole:+d} frames", sure, abs(top.value) - abs(own.value), [text], back, lag=float(whole))  # fmt: skip
+        return Step(sample.replaced(back), ("shift",), f"{whole:+d} frames", sure, lift, [text], back, lag=float(whole))
     return Step(sample, lag=position)
 
 
@@ -104,15 +135,14 @@ def _vertex(lags: dict[int, Correlation], peak: int) -> float:
 
 def _position_sure(lags: dict[int, Correlation], peak: int, position: float) -> float:
     """Jackknife standard errors between the peak's position and 0."""
-    left, mid, right = (np.abs(lags[peak + d].left_out) if peak + d in lags else np.abs(lags[peak].left_out) for d in (-1, 0, 1))  # fmt: skip
+    left, mid, right = (np.abs(lags.get(peak + d, lags[peak]).left_out) for d in (-1, 0, 1))
     bend = left - 2 * mid + right
     places = peak + np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1.0), 0.0)
-    count = places.size
-    error = float(np.sqrt((count - 1) / count * ((places - places.mean()) ** 2).sum()))
-    return abs(position) / max(error, 1e-3)
+    return abs(position) / max(jackknife_error(places), 1e-3)
 
 
 def _moved(p: np.ndarray, y: np.ndarray, late: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is left of both when the prediction is moved to where it should be."""
     return (p[late:], y[: len(y) - late]) if late > 0 else (p[: len(p) + late], y[-late:])
 
 
@@ -132,10 +162,12 @@ def read_off(y: np.ndarray, place: np.ndarray) -> np.ndarray:
     middle = np.clip(np.rint(place), 0, m - 1).astype(int)
     f = np.clip(place - middle, -0.5, 0.5).astype(np.float32)
     left, right = np.maximum(middle - 1, 0), np.minimum(middle + 1, m - 1)
-    return np.asarray(0.5 * (0.5 - f) ** 2 * y[:, left] + (0.75 - f**2) * y[:, middle] + 0.5 * (0.5 + f) ** 2 * y[:, right], dtype=np.float32)  # fmt: skip
+    below, own, above = 0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2
+    return np.asarray(below * y[:, left] + own * y[:, middle] + above * y[:, right], dtype=np.float32)
 
 
 def _at(mel: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Frames at fractional places, interpolated linearly."""
     low = np.clip(np.floor(frames).astype(int), 0, len(mel) - 2)
     share = (frames - low)[:, None].astype(np.float32)
     return np.asarray((1 - share) * mel[low] + share * mel[low + 1])
@@ -148,46 +180,66 @@ def stretch(p: np.ndarray, y: np.ndarray, factor: float) -> tuple[np.ndarray, np
     return _at(p, n[inside]), y[inside]
 
 
-def _drift(
-    sample: Sample, x: np.ndarray, y: np.ndarray, geometry: BankGeometry | None
-) -> tuple[float, Sample, Correlation, Correlation, bool] | None:
+def _coarse(mel: np.ndarray) -> np.ndarray:
+    """Means of four bins: neighbouring bins say the same about time."""
+    m = mel.shape[1]
+    return np.asarray(mel.reshape(len(mel), -1, 4 if m % 4 == 0 else 1).mean(axis=2))
+
+
+def _stretched_r(sample: Sample, factor: float) -> float:
+    """The magnitude of r with the prediction stretched."""
+    other = sample.replaced(lambda p, y: stretch(p, y, factor))
+    return abs(other.correlation(other.pc, other.yc).value)
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """A stretch that raises r.
+
+    Args:
+        factor: target frames in one predicted frame.
+        sample: with it undone.
+        start: the correlation as it was, of the same frames of the target.
+        found: the correlation then.
+        warped: whether the bins were moved by as much.
+    """
+
+    factor: float
+    sample: Sample
+    start: Correlation
+    found: Correlation
+    warped: bool
+
+
+def _drift(sample: Sample, x: np.ndarray, y: np.ndarray, geometry: BankGeometry | None) -> _Drift | None:
     """The best stretch, with or without the warp of a relabelled sample rate; None where none helps."""
-    # Neighbouring bins say the same about time, and so do a few utterances: a part is enough to look with.
+    # A few utterances are enough to look with.
     few = int(np.searchsorted(sample.bounds, _LOOKED)) if sample.n_frames > _LOOKED else len(sample)
     x, y, bounds = x[: sample.bounds[few]], y[: sample.bounds[few]], sample.bounds[: few + 1]
-    width = 4 if sample.n_mels % 4 == 0 else 1
 
-    def coarse(mel: np.ndarray) -> np.ndarray:
-        return mel.reshape(len(mel), -1, width).mean(axis=2)
+    def low(target: np.ndarray) -> Sample:
+        sides = (_coarse(x), _coarse(target))
+        return Sample([(sides[0][a:b], sides[1][a:b]) for a, b in itertools.pairwise(bounds)])
 
-    def cut(mel: np.ndarray) -> list[np.ndarray]:
-        return [mel[a:b] for a, b in itertools.pairwise(bounds)]
-
-    low = Sample(list(zip(cut(coarse(x)), cut(coarse(y)), strict=True)))
-    own = abs(low.correlation(low.pc, low.yc).value)
+    plain = low(y)
+    own = abs(plain.correlation(plain.pc, plain.yc).value)
     scores: dict[tuple[float, float], float] = {}
     for factor in (*_STRETCHES, *(1.0 / ratio for ratio in _ratios())):
-        other = low.replaced(lambda p, q, f=factor: stretch(p, q, f))  # type: ignore[misc]
-        scores[factor, 1.0] = abs(other.correlation(other.pc, other.yc).value)
-    for ratio in _ratios():
-        place = None if geometry is None else geometry.relabelled(ratio)
-        if place is None:
-            continue
-        moved = Sample(list(zip(cut(coarse(x)), cut(coarse(read_off(y, place))), strict=True)))
-        other = moved.replaced(lambda p, q, f=1.0 / ratio: stretch(p, q, f))  # type: ignore[misc]
-        scores[1.0 / ratio, ratio] = abs(other.correlation(other.pc, other.yc).value)
+        scores[factor, 1.0] = _stretched_r(plain, factor)
+    places = {ratio: None if geometry is None else geometry.relabelled(ratio) for ratio in _ratios()}
+    for ratio, place in places.items():
+        if place is not None:
+            scores[1.0 / ratio, ratio] = _stretched_r(low(read_off(y, place)), 1.0 / ratio)
     best, ratio = max(scores, key=lambda key: scores[key])
     if scores[best, ratio] - own < _LIFT:
         return None
-    place = geometry.relabelled(ratio) if geometry is not None and ratio != 1.0 else None
     full = sample.replaced(lambda p, q: stretch(p, q, best))
     # The same frames of the unstretched prediction, so that both correlations are of the same groups.
     same = sample.replaced(lambda p, q: (p[: len(stretch(p, q, best)[1])], stretch(p, q, best)[1]))
     start = same.correlation(whitened(same.pc), whitened(same.yc))
+    place = places.get(ratio)
     heard = full.yc if place is None else full.centre(read_off(full.y, place))
-    return best, full, start, full.correlation(whitened(full.pc), whitened(heard)), place is not None
-
-
+    return _Drift(best, full, start, full.correlation(whitened(full.pc), whitened(heard)), place is not None)
 
 
 def drift_left(sample: Sample, p: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What a faulty front end or a broken value would have made of the *target*: compared with the prediction instead of it.
+"""What a faulty front end or a broken value would have made of the *target*: compared with the prediction in its place.
 
 Each variant gives the target (or the prediction) another form, without free maps: banks warped along frequency (from
 PAIRS alone an interpolation, with audio recomputed exactly), templates, floors, ceilings, a missing logarithm, a
@@ -20,6 +20,7 @@ from calib.diagnose.faults.time import rate_label, rate_ratios, read_off
 __all__ = ["Form", "blurred", "frequency_forms", "value_forms"]
 
 _FLOORS = (0.03, 0.07, 0.12, 0.2, 0.3, 0.4, 0.5)
+_VALUES = 200_000  # enough for quantiles
 _CEILINGS = (0.6, 0.7, 0.8, 0.88, 0.94, 0.97, 0.985)
 
 
@@ -61,6 +62,10 @@ class Form:
     edge: tuple[float, int] | None = None
     sample: Sample | None = None
 
+    def silent(self, dead: np.ndarray) -> np.ndarray:
+        """``(M,)`` dead bins and those of which the form says nothing (unless that were all)."""
+        return dead if self.ignore is None or self.ignore.all() else dead | self.ignore
+
 
 def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> Iterator[Form]:
     """Banks and templates, from PAIRS alone.
@@ -70,19 +75,30 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
         geometry: of the target's front end.
         stretch: target frames in one predicted frame, as found: a relabelled sample rate changes both.
     """
-    f = FROZEN
+    f, y = FROZEN, sample.y
     for warp in geometry.warps:
         # A warp that hardly moves anything is hardly a fault, and easily an accident.
         moved = float(np.sqrt(((warp.place - np.arange(warp.place.size)) ** 2).mean()))
-        yield Form(warp.faults, warp.label, y=warped(sample.y, warp), prior=f.rare + f.read + f.small_warp * float(np.exp(-2.0 * moved)), read=True, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+        prior = f.rare + f.read + f.small_warp * float(np.exp(-2.0 * moved))
+        yield Form(
+            warp.faults, warp.label, y=warped(y, warp), prior=prior, read=True,
+            slack=f.slack_warp, slack_pattern=f.slack_warp,
+        )  # fmt: skip
     for ratio in rate_ratios(stretch):
         place = geometry.relabelled(ratio)
         if place is not None:
-            yield Form(("sample-rate",), rate_label(ratio), y=read_off(sample.y, place), prior=f.rare, read=True, replaces_time=True, ignore=place >= place.size - 1, slack=f.slack_warp, slack_pattern=f.slack_warp)  # fmt: skip
+            yield Form(
+                ("sample-rate",), rate_label(ratio), y=read_off(y, place), prior=f.rare, read=True, replaces_time=True,
+                ignore=place >= place.size - 1, slack=f.slack_warp, slack_pattern=f.slack_warp,
+            )  # fmt: skip
     if geometry.area is not None:
-        yield Form(("area-norm",), "the other filter normalisation", y=sample.y + geometry.area.astype(np.float32), prior=f.rare)
+        other = y + geometry.area.astype(np.float32)
+        yield Form(("area-norm",), "the other filter normalisation", y=other, prior=f.rare)
     for coefficient, curve in geometry.emphasis:
-        yield Form(("pre-emphasis",), f"pre-emphasis {coefficient:g}", y=sample.y + curve.astype(np.float32), prior=f.rare, slack=f.slack_emphasis, slack_pattern=f.slack_emphasis)  # fmt: skip
+        yield Form(
+            ("pre-emphasis",), f"pre-emphasis {coefficient:g}", y=y + curve.astype(np.float32), prior=f.rare,
+            slack=f.slack_emphasis, slack_pattern=f.slack_emphasis,
+        )  # fmt: skip
 
 
 def blurred(y: np.ndarray) -> np.ndarray:
@@ -99,55 +115,82 @@ def warped(y: np.ndarray, warp: Warp) -> np.ndarray:
 
 def value_forms(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
     """Floors, ceilings, logarithms, ranges of each utterance."""
-    f = FROZEN
-    y, p = sample.y, sample.p
-    per_ln = geometry.per_ln
-    step = max(1, y.size // 200_000)
-    values = np.sort(y.ravel()[::step])
-    floor = values[0] if geometry.floor is None else geometry.floor
-    mass = float((values <= floor + 1e-4 * max(1.0, abs(floor))).mean())
-    for share in _FLOORS:
-        level = values[int((mass + share * (1 - mass)) * (values.size - 1))]
-        yield Form(("raised-floor",), f"floor at {level:.2f} ({mass + share * (1 - mass):.0%} of the values)", y=np.maximum(y, level), prior=f.rare + 2.0, edge=(float(level), -1))  # fmt: skip
-    bottom = float(y.min())
-    held = float((y <= bottom + 1e-4 * max(1.0, abs(bottom))).mean())
-    if held > 0.02 and float((p < bottom).mean()) > 0.005:
+    bottom = float(sample.y.min())
+    held = _share_at(sample.y, bottom)
+    yield from _edges(sample, geometry)
+    if held > 0.02 and float((sample.p < bottom).mean()) > 0.005:
         # A point mass that the declared front end does not make is the target's own floor.
         odd = geometry.floor is not None and abs(bottom - geometry.floor) > 0.1
-        yield Form(("raised-floor",), f"the target is cut at {bottom:.2f} ({held:.0%} of its values), the prediction is not", p=np.maximum(p, np.float32(bottom)), prior=f.rare - (8.0 if odd else 0.0), units=False)  # fmt: skip
-    for share in _CEILINGS:
-        level = values[int(share * (values.size - 1))]
-        yield Form(("clipped",), f"ceiling at {level:.2f} ({1 - share:.0%} of the values)", y=np.minimum(y, level), prior=f.rare + 2.0, edge=(float(level), 1))  # fmt: skip
+        label = f"the target is cut at {bottom:.2f} ({held:.0%} of its values), the prediction is not"
+        prior = FROZEN.rare - (8.0 if odd else 0.0)
+        yield Form(("raised-floor",), label, p=np.maximum(sample.p, np.float32(bottom)), prior=prior, units=False)
     if geometry.logarithmic:
-        yield from _floored_powers(sample, geometry, held > 0.02)
-    yield from _logarithms(p, y, geometry.eps, per_ln)
+        yield from _floored_powers(sample, geometry, cut=held > 0.02)
+    yield from _logarithms(sample, geometry)
     if len(sample) >= 2:
         yield from _own_ranges(sample)
 
 
-def _floored_powers(sample: Sample, geometry: BankGeometry, cut: bool) -> Iterator[Form]:
-    """Power with a guard that was meant for magnitude: on the prediction's side, or (a target that is cut) on the target's."""
+def _share_at(values: np.ndarray, low: float) -> float:
+    """Share of values at the lowest one, or below it."""
+    return float((values <= low + 1e-4 * max(1.0, abs(low))).mean())
+
+
+def _edges(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
+    """The target cut off from below, or from above, at levels that leave a given share of its values."""
+    y = sample.y
+    prior = FROZEN.rare + 2.0
+    values = np.sort(y.ravel()[:: max(1, y.size // _VALUES)])
+    last = values.size - 1
+    mass = _share_at(values, float(values[0]) if geometry.floor is None else geometry.floor)
+    for share in _FLOORS:
+        below = mass + share * (1 - mass)
+        level = values[int(below * last)]
+        label = f"floor at {level:.2f} ({below:.0%} of the values)"
+        yield Form(("raised-floor",), label, y=np.maximum(y, level), prior=prior, edge=(float(level), -1))
+    for share in _CEILINGS:
+        level = values[int(share * last)]
+        label = f"ceiling at {level:.2f} ({1 - share:.0%} of the values)"
+        yield Form(("clipped",), label, y=np.minimum(y, level), prior=prior, edge=(float(level), 1))
+
+
+def _floored_powers(sample: Sample, geometry: BankGeometry, *, cut: bool) -> Iterator[Form]:
+    """Power with a guard that was meant for magnitude: of the prediction, or (a target that is cut) of the target."""
     f, p, y = FROZEN, sample.p, sample.y
-    slope, shift = (2.007, 3.38) if geometry.area_normalised else (2.07, -0.84)
-    shift *= geometry.per_ln / geometry.power
+    unit = geometry.per_ln / geometry.power
+    slope, shift = geometry.to_power
+
+    def floored(label: str, p: np.ndarray | None, y: np.ndarray | None) -> Form:
+        slack = f.slack_power
+        return Form(
+            ("power-floor",), label, p, y, prior=f.rare + 1.0, units=False, slack=slack, slack_pattern=slack / 2
+        )
+
     for eps in (1e-6, 1e-5, 3e-5, 1e-4):
-        power = np.maximum(slope * y + shift, np.log(eps) * geometry.per_ln / geometry.power)
-        yield Form(("power-floor",), f"power clamped at {eps:g}", y=power.astype(np.float32), prior=f.rare + 1.0, slack=f.slack_power, slack_pattern=f.slack_power / 2, units=False)  # fmt: skip
+        power = np.maximum(slope * y + shift * unit, np.log(eps) * unit)
+        yield floored(f"power clamped at {eps:g}", None, power.astype(np.float32))
     if cut:
-        power = np.maximum(slope * p + shift, y.min())
-        yield Form(("power-floor",), f"the target is power cut at {y.min():.2f}, the prediction magnitude", p=power.astype(np.float32), prior=f.rare + 1.0, slack=f.slack_power, slack_pattern=f.slack_power / 2, units=False)  # fmt: skip
+        power = np.maximum(slope * p + shift * unit, y.min())
+        label = f"the target is power cut at {y.min():.2f}, the prediction magnitude"
+        yield floored(label, power.astype(np.float32), None)
 
 
-def _logarithms(p: np.ndarray, y: np.ndarray, eps: float, per_ln: float) -> Iterator[Form]:
+def _logarithms(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
     """A logarithm left out on one side; magnitude or power."""
-    for power, guard in ((1, eps), (2, eps**2)):
-        what = "magnitude" if power == 1 else "power"
-        if float((p >= 0).mean()) > 0.97:
-            back = np.log(np.maximum(p, guard)) * (per_ln / power)
-            yield Form(("log-missing",), f"{what} without the logarithm", p=back.astype(np.float32), prior=FROZEN.rare, units=False)
-        if float((y >= 0).mean()) > 0.97:
-            back = np.log(np.maximum(y, guard)) * (per_ln / power)
-            yield Form(("log-missing",), f"the target is {what} without the logarithm", y=back.astype(np.float32), prior=FROZEN.rare, units=False)  # fmt: skip
+
+    def taken(linear: np.ndarray, power: int) -> np.ndarray:
+        guarded = np.maximum(linear, geometry.eps**power)
+        return np.asarray(np.log(guarded) * (geometry.per_ln / power), dtype=np.float32)
+
+    f, p, y = FROZEN, sample.p, sample.y
+    may_p, may_y = (float((values >= 0).mean()) > 0.97 for values in (p, y))
+    for power, what in ((1, "magnitude"), (2, "power")):
+        if may_p:
+            label = f"{what} without the logarithm"
+            yield Form(("log-missing",), label, p=taken(p, power), prior=f.rare, units=False)
+        if may_y:
+            label = f"the target is {what} without the logarithm"
+            yield Form(("log-missing",), label, y=taken(y, power), prior=f.rare, units=False)
 
 
 def _own_ranges(sample: Sample) -> Iterator[Form]:
@@ -158,7 +201,10 @@ def _own_ranges(sample: Sample) -> Iterator[Form]:
     size = np.maximum(high - low, 1e-6)[sample.owner, None]
     for a, b in ((0.0, 1.0), (-1.0, 1.0), (-4.0, 4.0), (0.0, 4.0)):
         back = (p - a) / (b - a) * size + low[sample.owner, None]
+        # That every utterance reaches both ends exactly cannot be chance; what is left of its level then is.
         exact = float(np.abs(bottom - a).max() + np.abs(top - b).max()) < 1e-3 * (b - a)
-        # That every utterance reaches both ends exactly cannot be chance.
-        prior = FROZEN.rare - (20.0 if exact else 0.0)
-        yield Form(("minmax-per-utterance",), f"[{a:g}, {b:g}] by each utterance's minimum and maximum", p=back.astype(np.float32), prior=prior, slack=0.3 if exact else 0.05, any_utterance=exact, slack_scale=0.2 if exact else 0.0, units=False)  # fmt: skip
+        prior, slack, slack_scale = (FROZEN.rare - 20.0, 0.3, 0.2) if exact else (FROZEN.rare, 0.05, 0.0)
+        yield Form(
+            ("minmax-per-utterance",), f"[{a:g}, {b:g}] by each utterance's minimum and maximum",
+            p=back.astype(np.float32), prior=prior, slack=slack, slack_scale=slack_scale, any_utterance=exact, units=False,
+        )  # fmt: skip

@@ -7,6 +7,7 @@ does. The table of constants is that of ``frontends.md`` in the project's resear
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "Capacitron [-4, 4], gain 25": (0.868588964, 2.4),
 }
 
-
-_BESIDE_COLOUR = {"normalised", "log-base", "decibel", "log-power", "range-normalised", "normalised-twice", "denormalised-twice"}
+# Global maps that may stand beside a colour.
+_BESIDE_COLOUR = {
+    "normalised", "log-base", "decibel", "log-power", "range-normalised", "normalised-twice", "denormalised-twice",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,65 +69,126 @@ def affine_hypotheses(
         references: ``(name, mean, sd)`` that a normaliser could have used.
         extremes: lowest and highest target value.
     """
-    f = FROZEN
-    out = [Hypothesis((), "as it is", Terms(1.0, 0.0))]
-    rare = f.rare
+    return [
+        Hypothesis((), "as it is", Terms(1.0, 0.0)),
+        *_of_statistics(references),
+        *_of_logarithms(geometry),
+        *_of_powers(geometry),
+        *_of_ranges(geometry, extremes),
+        *_of_signs_and_levels(stats, geometry),
+        *_free(stats, geometry),
+    ]
 
-    def add(fault: str, label: str, slope: float, intercept: float, slack: float = 0.0, prior: float = 0.0, stretch: float = 0.0) -> None:  # fmt: skip
-        out.append(Hypothesis((fault,), label, Terms(slope, intercept, slack=slack, slack_scale=stretch), rare + prior))
 
-    near, drift = f.slack_stats, f.slack_stats_scale
+def _known(
+    fault: str, label: str, slope: float, intercept: float, slack: float = 0.0, prior: float = 0.0, loose: float = 0.0
+) -> Hypothesis:
+    """A map whose numbers are known.
+
+    Args:
+        fault: id.
+        label: for people.
+        slope: of the map that undoes it.
+        intercept: the same.
+        slack: how far its level may be off, in sd of the target.
+        prior: nats beside those of any fault.
+        loose: how far its scale may be off, in ln.
+    """
+    return Hypothesis((fault,), label, Terms(slope, intercept, slack=slack, slack_scale=loose), FROZEN.rare + prior)
+
+
+def _of_statistics(references: list[tuple[str, float, float]]) -> Iterator[Hypothesis]:
+    """Normalised, normalised twice, denormalised once or twice too often, mean and sd exchanged."""
+    near, drift = FROZEN.slack_stats, FROZEN.slack_stats_scale
     for name, mean, sd in references:
         if sd <= 0.0:  # of what stands still: nothing was divided by that
             continue
-        add("normalised", f"normalised with {name}", sd, mean, near, stretch=drift)
-        add("denormalised-twice", f"denormalised once too often with {name}", 1 / sd, -mean / sd, near, stretch=drift)
-        add("denormalised-twice", f"denormalised two times too often with {name}", 1 / sd**2, -(mean + mean / sd) / sd, 2 * near, stretch=2 * drift)
-        add("normalised-twice", f"normalised twice with {name}", sd * sd, mean * sd + mean, 2 * near, stretch=2 * drift)
+        yield _known("normalised", f"normalised with {name}", sd, mean, near, loose=drift)
+        for label, fault, slope, intercept in (
+            ("denormalised two times too often", "denormalised-twice", 1 / sd**2, -(mean + mean / sd) / sd),
+            ("normalised twice", "normalised-twice", sd * sd, mean * sd + mean),
+        ):
+            yield _known(fault, f"{label} with {name}", slope, intercept, 2 * near, loose=2 * drift)
+        label = f"denormalised once too often with {name}"
+        yield _known("denormalised-twice", label, 1 / sd, -mean / sd, near, loose=drift)
         if abs(mean) > 1e-6:
-            add("mean-std-swapped", f"mean and sd of {name} exchanged", sd / mean, mean - sd * sd / mean, near, stretch=drift)
-    add("log-base", "log10 instead of ln (factor ln 10 = 2.302585)", _LN10, 0.0)
-    add("log-base", "ln instead of log10 (factor 1/ln 10 = .434294)", 1 / _LN10, 0.0)
-    per_ln = geometry.per_ln if geometry.logarithmic else 1.0
-    offset = geometry.post_offset
+            label = f"mean and sd of {name} exchanged"
+            yield _known("mean-std-swapped", label, sd / mean, mean - sd * sd / mean, near, loose=drift)
+
+
+def _of_logarithms(geometry: BankGeometry) -> Iterator[Hypothesis]:
+    """Natural logarithm against log10, and decibels against either, on either side."""
+    yield _known("log-base", "log10 instead of ln (factor ln 10 = 2.302585)", _LN10, 0.0)
+    yield _known("log-base", "ln instead of log10 (factor 1/ln 10 = .434294)", 1 / _LN10, 0.0)
+    per_ln, offset = geometry.unit, geometry.post_offset
     for unit, size in (("20 log10", 20 / _LN10), ("10 log10", 10 / _LN10)):
         for reference in (0.0, -20.0):
             text = f"{unit}{f' {reference:+g} dB' if reference else ''} of the magnitude"
             if abs(size - per_ln) > 1e-6:
-                add("decibel", f"{text} (factor {size / per_ln:.6g})", per_ln / size, offset - reference * per_ln / size)
+                back = per_ln / size
+                yield _known("decibel", f"{text} (factor {size / per_ln:.6g})", back, offset - reference * back)
             # The target may be what is off, whatever its front end is said to be.
-            add("decibel", f"the target is {text}, the prediction ln (factor {size:.6g})", size, reference, prior=1.0)
-            add("decibel", f"{text}, the target log10 (factor {size * _LN10:.6g})", 1 / (size * _LN10), -reference / (size * _LN10), prior=1.0)
-            add("decibel", f"the target is {text}, the prediction log10 (factor {size * _LN10:.6g})", size * _LN10, reference, prior=1.0)
-    power = 2.007 if geometry.area_normalised else 2.07
-    shift = (3.38 if geometry.area_normalised else -0.84) * per_ln
+            tens = size * _LN10
+            for label, slope, intercept in (
+                (f"the target is {text}, the prediction ln (factor {size:.6g})", size, reference),
+                (f"{text}, the target log10 (factor {tens:.6g})", 1 / tens, -reference / tens),
+                (f"the target is {text}, the prediction log10 (factor {tens:.6g})", tens, reference),
+            ):
+                yield _known("decibel", label, slope, intercept, prior=1.0)
+
+
+def _of_powers(geometry: BankGeometry) -> Iterator[Hypothesis]:
+    """Power against magnitude: nearly a straight line, and another one for a square taken after the bank."""
+    slope, shift = geometry.to_power
+    shift *= geometry.unit
     if geometry.power == 1:
-        add("log-power", "power instead of magnitude (about a factor 2)", 1 / power, -shift / power, f.slack_power)
-        add("log-power", "the square of the magnitude (factor 2)", 0.5, offset / 2)
+        label = "power instead of magnitude (about a factor 2)"
+        yield _known("log-power", label, 1 / slope, -shift / slope, FROZEN.slack_power)
+        yield _known("log-power", "the square of the magnitude (factor 2)", 0.5, geometry.post_offset / 2)
     if geometry.power == 2:
-        add("log-power", "magnitude instead of power (about a factor 1/2)", power, shift, f.slack_power)
-    add("log-power", "the root of the target's quantity (factor 1/2)", 2.0, 0.0, prior=1.0)
+        label = "magnitude instead of power (about a factor 1/2)"
+        yield _known("log-power", label, slope, shift, FROZEN.slack_power)
+    yield _known("log-power", "the root of the target's quantity (factor 1/2)", 2.0, 0.0, prior=1.0)
+
+
+def _of_ranges(geometry: BankGeometry, extremes: tuple[float, float]) -> Iterator[Hypothesis]:
+    """The fixed ranges of known systems, and those from the floor to the largest value."""
+    per_ln, offset = geometry.unit, geometry.post_offset
     for name, (slope, intercept) in RANGES.items():
         if abs(per_ln / slope - 1.0) > 1e-3 or abs(intercept - offset) > 1e-3:
-            add("range-normalised", name, per_ln / slope, offset - intercept * per_ln / slope, prior=1.0)
+            yield _known("range-normalised", name, per_ln / slope, offset - intercept * per_ln / slope, prior=1.0)
     low, high = extremes
     bottom = low if geometry.floor is None else geometry.floor
-    if high > bottom:
-        size = high - bottom
-        add("range-normalised", "[0, 1] from floor to maximum", size, bottom, f.slack_range, 1.0)
-        add("range-normalised", "[-1, 1] from floor to maximum", size / 2, bottom + size / 2, f.slack_range, 1.0)
-        add("range-normalised", "[-4, 4] from floor to maximum", size / 8, bottom + size / 2, f.slack_range, 1.0)
-    add("sign-flipped", "negated", -1.0, 0.0)
-    add("sign-flipped", "negated about the mean", -1.0, stats.m_y * 2, f.slack_stats)
-    for sign in (1.0, -1.0):
-        add("int16-scale", f"samples {'not ' if sign > 0 else ''}divided by 32768", 1.0, -sign * _INT16 * per_ln)
-    out.append(Hypothesis(("gain",), f"{(stats.m_p - stats.m_y) / per_ln * 20 / _LN10:+.1f} dB", Terms(1.0, stats.m_y - stats.m_p, f.free_level, level_free=True), rare))  # fmt: skip
+    size = high - bottom
+    if size > 0:
+        for label, slope, intercept in (
+            ("[0, 1]", size, bottom),
+            ("[-1, 1]", size / 2, bottom + size / 2),
+            ("[-4, 4]", size / 8, bottom + size / 2),
+        ):
+            text = f"{label} from floor to maximum"
+            yield _known("range-normalised", text, slope, intercept, FROZEN.slack_range, prior=1.0)
+
+
+def _of_signs_and_levels(stats: Stats, geometry: BankGeometry) -> Iterator[Hypothesis]:
+    """Negated, and samples that were not divided by 32768."""
+    yield _known("sign-flipped", "negated", -1.0, 0.0)
+    yield _known("sign-flipped", "negated about the mean", -1.0, stats.m_y * 2, FROZEN.slack_stats)
+    for sign, what in ((1.0, "not divided"), (-1.0, "divided")):
+        yield _known("int16-scale", f"samples {what} by 32768", 1.0, -sign * _INT16 * geometry.unit)
+
+
+def _free(stats: Stats, geometry: BankGeometry) -> Iterator[Hypothesis]:
+    """A fitted offset, and a fitted scale and offset."""
+    f = FROZEN
+    label = f"{(stats.m_p - stats.m_y) / geometry.unit * 20 / _LN10:+.1f} dB"
+    yield Hypothesis(("gain",), label, Terms(1.0, stats.m_y - stats.m_p, f.free_level, level_free=True), f.rare)
     slope = _free_slope(stats)
     if slope is not None:
         intercept = stats.m_y - slope * stats.m_p
-        free = "wrong-stats" if slope > 0 else "sign-flipped"
-        out.append(Hypothesis((free,), f"target = {slope:.4g} x prediction {intercept:+.4g}", Terms(slope, intercept, f.free_affine, level_free=True), rare))  # fmt: skip
-    return out
+        label = f"target = {slope:.4g} x prediction {intercept:+.4g}"
+        terms = Terms(slope, intercept, f.free_affine, level_free=True)
+        yield Hypothesis(("wrong-stats" if slope > 0 else "sign-flipped",), label, terms, f.rare)
 
 
 def _free_slope(stats: Stats) -> float | None:
@@ -149,25 +213,36 @@ def _free_slope(stats: Stats) -> float | None:
 def per_bin_hypotheses(
     stats: Stats, references: list[tuple[str, np.ndarray, np.ndarray]], plains: list[Hypothesis]
 ) -> list[Hypothesis]:
-    """Maps that differ by bin or by utterance; ``plains`` are the global ones that may stand beside a colour."""
+    """Maps that differ by bin or by utterance.
+
+    Args:
+        stats: of the sample.
+        references: ``(name, means, sds)`` of each bin, ``(M,)``, that a normaliser could have used.
+        plains: global maps that may stand beside a colour.
+    """
     f = FROZEN
-    out = [
-        Hypothesis(("normalised-per-bin",), f"each bin normalised with {name}", Terms(sd, mean, slack=f.slack_stats, slack_pattern=f.slack_stats), f.rare)
-        for name, mean, sd in references
-    ]  # fmt: skip
+    out = []
+    for name, mean, sd in references:
+        terms = Terms(sd, mean, slack=f.slack_stats, slack_pattern=f.slack_stats)
+        out.append(Hypothesis(("normalised-per-bin",), f"each bin normalised with {name}", terms, f.rare))
     if float(stats.cov.sum()) < 0:
         # Norms of each bin, negative as Tortoise's are: the means give them, the spreads must agree.
         norms = stats.bin_y / np.where(np.abs(stats.bin_p) > 1e-6, stats.bin_p, 1e-6)
-        out.append(Hypothesis(("sign-flipped",), "divided by negative norms of each bin", Terms(norms, 0.0, f.free_pattern, pattern_free=True), f.rare))  # fmt: skip
+        terms = Terms(norms, 0.0, f.free_pattern, pattern_free=True)
+        out.append(Hypothesis(("sign-flipped",), "divided by negative norms of each bin", terms, f.rare))
     for plain in plains:
         # A colour beside another unit: the offsets are free, only the spread speaks for the unit.
         slope = np.asarray(plain.terms.slope)
         if plain.faults and slope.ndim == 0 and plain.faults[0] in _BESIDE_COLOUR:
             terms = Terms(slope, stats.bin_y - slope * stats.bin_p, f.free_pattern, pattern_free=True)
-            out.append(Hypothesis((*plain.faults, "equaliser"), f"{plain.label}; an offset for each bin", terms, 2 * f.rare))
+            label = f"{plain.label}; an offset for each bin"
+            out.append(Hypothesis((*plain.faults, "equaliser"), label, terms, 2 * f.rare))
     offset = stats.bin_y - stats.bin_p
-    out.append(Hypothesis(("equaliser",), f"an offset for each bin, sd {float(offset.std()):.2f}", Terms(1.0, offset, f.free_pattern, pattern_free=True), f.rare))  # fmt: skip
+    label = f"an offset for each bin, sd {float(offset.std()):.2f}"
+    terms = Terms(1.0, offset, f.free_pattern, pattern_free=True)
+    out.append(Hypothesis(("equaliser",), label, terms, f.rare))
     if stats.weight.size >= 4:
         free = f.free_level + f.free_utterance * min(stats.weight.size, 16)
-        out.append(Hypothesis(("level-per-utterance",), "an offset for each utterance", Terms(1.0, stats.m_y - stats.m_p, free, level_free=True, utterance_free=True), f.rare))  # fmt: skip
+        terms = Terms(1.0, stats.m_y - stats.m_p, free, level_free=True, utterance_free=True)
+        out.append(Hypothesis(("level-per-utterance",), "an offset for each utterance", terms, f.rare))
     return out
