@@ -26,6 +26,7 @@ import numpy as np
 from calib.diagnose.calibration import Calibrators
 from calib.diagnose.causes import untested
 from calib.diagnose.diagnosis import AffineMap, Calibration, Diagnosis, Interval, Row, Utterance
+from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.library import BY_BIN, GLOBAL_AFFINE
@@ -202,7 +203,7 @@ class _Analysis:
                 structure_r=structure_r,
                 autoregressive=self.autoregressive,
                 severity="fail" if any(f.entry.severity == "fail" for f in explanation.findings) else "warn",
-                beyond_affine=tuple(f.fault for f in explanation.findings if f.fault not in repaired),
+                beyond_affine=tuple(f.fault for f in explanation.findings if f.fault not in repaired and not _exact_square(f)),
                 drift=drift,
                 drift_r=drift_r,
             )
@@ -399,3 +400,8 @@ def _drift(explanation: Explanation) -> tuple[str | None, float]:
     if step is None:
         return None, 0.0
     return f"a stretch in time ({step.label})", step.sample.correlation(step.sample.pc, step.sample.yc).value
+
+
+def _exact_square(finding: Finding) -> bool:
+    """Whether power against magnitude is an exact square or root here: then the factor 2 repairs it after all."""
+    return finding.fault == "log-power" and finding.detail.startswith(("the square", "the root"))

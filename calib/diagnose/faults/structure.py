@@ -35,7 +35,7 @@ class Step:
         sample: with the fault undone.
         faults: ids, empty where nothing was found.
         label: the detail, for people.
-        sure: jackknife standard errors of the lift (infinite for what cannot be chance).
+        sure: jackknife standard errors of the lift.
         lift: of the correlation.
         evidence: what was measured, for people.
         undo: of one utterance's ``(p, y)``.

@@ -206,5 +206,6 @@ def _own_ranges(sample: Sample) -> Iterator[Form]:
         prior, slack, slack_scale = (FROZEN.rare - 20.0, 0.3, 0.2) if exact else (FROZEN.rare, 0.05, 0.0)
         yield Form(
             ("minmax-per-utterance",), f"[{a:g}, {b:g}] by each utterance's minimum and maximum",
-            p=back.astype(np.float32), prior=prior, slack=slack, slack_scale=slack_scale, any_utterance=exact, units=False,
+            p=back.astype(np.float32), prior=prior, units=False,
+            slack=slack, slack_scale=slack_scale, any_utterance=exact,
         )  # fmt: skip

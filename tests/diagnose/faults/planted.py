@@ -79,7 +79,7 @@ def modelled(
     wanted = r if kind == "sample" else r * r
     total = sum(float((d * d).sum()) for d in parts)
     low, high = -20.0, 30.0
-    for _ in range(40):
+    for _ in range(20):
         middle = (low + high) / 2
         explained = sum(float((_coherence(d.shape, middle) * d * d).sum()) for d in parts) / total
         low, high = (middle, high) if explained < wanted else (low, middle)

@@ -94,17 +94,26 @@ def finite(out: Explanation) -> None:
                 assert np.all(np.isfinite(value)), name
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_hardly_any_input_is_answered_calmly_and_alike_twice(name: str) -> None:
+DECLARED: list[dict[str, Any]] = [
+    {},
+    {"kind": "mean", "autoregressive": False},
+    {"kind": "sample", "autoregressive": True},
+]
+
+
+@pytest.mark.parametrize(("name", "declared"), [(name, DECLARED[k % 3]) for k, name in enumerate(CASES)])
+def test_hardly_any_input_is_answered_calmly(name: str, declared: dict[str, Any]) -> None:
     """Warnings are errors in this suite; so are numpy's own here."""
     with np.errstate(all="raise", under="ignore"):
         frames = CASES[name]()
-        m = frames[0][1].shape[1]
-        out, again = (explain(CASES[name](), geometry=bank(m)) for _ in range(2))
-        finite(out)
-        assert out.findings == again.findings
-        assert out.posterior == again.posterior
-        finite(explain(frames, kind="sample", autoregressive=len(name) % 2 == 0))
+        finite(explain(frames, geometry=bank(frames[0][1].shape[1]), **declared))
+
+
+@pytest.mark.parametrize("name", ["a constant target", "identical", "white noise", "one spike", "13 bins"])
+def test_it_is_answered_alike_twice(name: str) -> None:
+    out, again = (explain(CASES[name]()) for _ in range(2))
+    assert out.findings == again.findings
+    assert out.posterior == again.posterior
 
 
 @pytest.mark.parametrize(
