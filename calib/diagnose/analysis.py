@@ -203,7 +203,9 @@ class _Analysis:
                 structure_r=structure_r,
                 autoregressive=self.autoregressive,
                 severity="fail" if any(f.entry.severity == "fail" for f in explanation.findings) else "warn",
-                beyond_affine=tuple(f.fault for f in explanation.findings if f.fault not in repaired and not _exact_square(f)),
+                beyond_affine=tuple(
+                    f.fault for f in explanation.findings if f.fault not in repaired and not _exact_square(f)
+                ),
                 drift=drift,
                 drift_r=drift_r,
             )
