@@ -132,9 +132,10 @@ def run(
     tasks = [(cases[k], judge) for k in order]
     found: dict[int, list[dict[str, Any]]] = {}
     if jobs <= 1:
-        _one_thread()
-        results = map(_task, tasks)
-        _gather(results, order, found, progress)
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):  # and no longer: the caller's process goes on
+            _gather(map(_task, tasks), order, found, progress)
     else:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
             _gather(pool.map(_task, tasks, chunksize=4), order, found, progress)
