@@ -8,10 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from calib.diagnose.fastmoments import fast_unit_moments
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.lengths import explain_lengths
-from calib.diagnose.moments import Moments, UnitMoments
+from calib.diagnose.moments import Moments, UnitMoments, unit_moments
 from calib.diagnose.sampled import FrameSample, FrameSampler
 
 __all__ = ["FOLDS", "MIN_UTTERANCES", "PairSet", "Reader", "Unit", "UnusablePairError"]
@@ -164,7 +163,7 @@ class Reader:
             elif n:
                 self._sampler.add(len(self.usable), p[:n], y[:n])
                 self.usable.append(index)
-                self.moments.append(fast_unit_moments(p[:n], y[:n]))
+                self.moments.append(unit_moments(p[:n], y[:n]))
                 self.units.append(Unit(index, 0, n))
         if padded:
             self.notes.append(
@@ -206,7 +205,7 @@ class Reader:
         p, y = self.arrays(index)
         edges = np.linspace(0, p.shape[0], FOLDS + 1).astype(int)
         self.units = [Unit(index, int(a), int(b)) for a, b in itertools.pairwise(edges) if b > a]
-        self.moments = [fast_unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
+        self.moments = [unit_moments(p[u.start : u.stop], y[u.start : u.stop]) for u in self.units]
 
     def frame_sample(self) -> FrameSample:
         """Every k-th frame of all, as stored, with its unit; after `first_pass`, of pairs that can be judged."""
