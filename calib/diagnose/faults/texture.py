@@ -58,7 +58,6 @@ class Texture:
     Args:
         time: over modulation frequency; None where no utterance is long enough.
         frequency: over quefrency.
-        bin_r: ``(M',)`` correlation by bin.
         innovation: slope of ``p_t - y_(t-1)`` on ``y_t - y_(t-1)``: how much of what is new in a frame is predicted;
             near 0 where the prediction is the last frame.
         copied: correlation with the previous true frame.
@@ -72,7 +71,6 @@ class Texture:
 
     time: Spectrum | None
     frequency: Spectrum
-    bin_r: np.ndarray
     innovation: float
     copied: float
     own: float
@@ -100,7 +98,6 @@ def measure(sample: Sample, p: np.ndarray, y: np.ndarray, dead: np.ndarray) -> T
     return Texture(
         time=_time(sample, p, pc, yc, ahead),
         frequency=_frequency(sample, p, pc, yc),
-        bin_r=r,
         innovation=_innovation(p, y, ahead),
         copied=sample.at_lag(pc, yc, 1).value,
         own=sample.correlation(pc, yc).value,
