@@ -20,6 +20,9 @@ class ArrayNamespace(Protocol):
     def asarray(self, values: Any) -> Any:
         """Float32 array on the namespace's device."""
 
+    def signal(self, values: np.ndarray) -> Any:
+        """Audio on the device: float32, or float64 where it is that already."""
+
     def window(self, values: np.ndarray) -> Any:
         """A float64 array on the device: what frames are multiplied by, which makes their FFT float64."""
 
@@ -51,6 +54,10 @@ class NumpyNamespace:
     def asarray(self, values: Any) -> np.ndarray:
         """Float32, C-contiguous."""
         return np.ascontiguousarray(values, dtype=np.float32)
+
+    def signal(self, values: np.ndarray) -> np.ndarray:
+        """See `ArrayNamespace`."""
+        return np.ascontiguousarray(values, dtype=np.float64 if values.dtype == np.float64 else np.float32)
 
     def window(self, values: np.ndarray) -> np.ndarray:
         """See `ArrayNamespace`."""
@@ -103,6 +110,11 @@ class TorchNamespace:
     def asarray(self, values: Any) -> Any:
         """Float32 tensor on the device."""
         return self.torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32)).to(self.device)
+
+    def signal(self, values: np.ndarray) -> Any:
+        """See `ArrayNamespace`."""
+        kind = np.float64 if values.dtype == np.float64 else np.float32
+        return self.torch.as_tensor(np.ascontiguousarray(values, dtype=kind)).to(self.device)
 
     def window(self, values: np.ndarray) -> Any:
         """See `ArrayNamespace`."""

@@ -1,8 +1,9 @@
-"""Triangular mel filterbanks: slaney and HTK scales, with or without area normalisation.
+"""Triangular mel filterbanks: slaney, HTK and TensorFlow scales, with or without area normalisation.
 
 References:
     1. M. Slaney, "Auditory Toolbox", Technical Report 1998-010, Interval Research (linear below 1 kHz, log above).
     2. S. Young et al., "The HTK Book": mel = 2595 log10(1 + f / 700).
+    3. TensorFlow, ``tf.signal.linear_to_mel_weight_matrix``: mel = 1127 ln(1 + f / 700), triangles linear in mel.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ _SLANEY_LOG_STEP = np.log(6.4) / 27.0
 
 
 def hz_to_mel(hz: np.ndarray | float, scale: str) -> np.ndarray:
-    """Frequency in Hz to mels on the ``slaney`` or ``htk`` scale."""
+    """Frequency in Hz to mels on the ``slaney``, ``htk`` or ``htk_tf`` scale."""
     f = np.asarray(hz, dtype=np.float64)
     if scale == "htk":
         return np.asarray(2595.0 * np.log10(1.0 + f / 700.0))
+    if scale == "htk_tf":
+        return np.asarray(1127.0 * np.log(1.0 + f / 700.0))
     above = _SLANEY_KNEE_MEL + np.log(np.maximum(f, _SLANEY_KNEE_HZ) / _SLANEY_KNEE_HZ) / _SLANEY_LOG_STEP
     return np.where(f >= _SLANEY_KNEE_HZ, above, f / _SLANEY_HZ_PER_MEL)
 
 
 def mel_to_hz(mel: np.ndarray | float, scale: str) -> np.ndarray:
-    """Mels on the ``slaney`` or ``htk`` scale to Hz; the inverse of `hz_to_mel`."""
+    """Mels on the ``slaney``, ``htk`` or ``htk_tf`` scale to Hz; the inverse of `hz_to_mel`."""
     m = np.asarray(mel, dtype=np.float64)
     if scale == "htk":
         return np.asarray(700.0 * (10.0 ** (m / 2595.0) - 1.0))
+    if scale == "htk_tf":
+        return np.asarray(700.0 * (np.exp(m / 1127.0) - 1.0))
     above = _SLANEY_KNEE_HZ * np.exp(_SLANEY_LOG_STEP * (np.maximum(m, _SLANEY_KNEE_MEL) - _SLANEY_KNEE_MEL))
     return np.where(m >= _SLANEY_KNEE_MEL, above, m * _SLANEY_HZ_PER_MEL)
 
@@ -47,7 +52,7 @@ def mel_filterbank(
     scale: str = "slaney",
     norm: str | None = "slaney",
 ) -> np.ndarray:
-    """Triangles that are linear in Hz between mel-spaced edges.
+    """Triangles between mel-spaced edges: linear in Hz, but for ``htk_tf``, where they are linear in mel.
 
     Args:
         sample_rate: in Hz.
@@ -55,7 +60,7 @@ def mel_filterbank(
         n_mels: number of filters M.
         fmin: lowest edge in Hz.
         fmax: highest edge in Hz.
-        scale: ``slaney`` or ``htk``.
+        scale: ``slaney``, ``htk``, or ``htk_tf`` (whose DC bin is zero).
         norm: ``slaney`` scales each triangle to unit area, 2 / (width in Hz); None leaves unit height.
 
     Returns:
@@ -63,13 +68,17 @@ def mel_filterbank(
     """
     fft_hz = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)
     edges = mel_to_hz(np.linspace(hz_to_mel(fmin, scale), hz_to_mel(fmax, scale), n_mels + 2), scale)
-    width = np.diff(edges)
-    distance = edges[:, None] - fft_hz[None, :]
+    # The axis that the sides are straight on.
+    sides, points = (hz_to_mel(edges, scale), hz_to_mel(fft_hz, scale)) if scale == "htk_tf" else (edges, fft_hz)
+    width = np.diff(sides)
+    distance = sides[:, None] - points[None, :]
     rising = -distance[:-2] / width[:-1, None]
     falling = distance[2:] / width[1:, None]
     bank = np.maximum(0.0, np.minimum(rising, falling))
+    if scale == "htk_tf":
+        bank[:, 0] = 0.0
     if norm == "slaney":
         bank *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    result = bank.astype(np.float32)
+    result: np.ndarray = bank.astype(np.float32)
     result.flags.writeable = False
     return result

@@ -2,11 +2,15 @@
 
 The steps, in order::
 
-    audio (L,)  -> prepare: trim, peak level, pre-emphasis
+    audio (L,)  -> prepare: trim, RMS level, peak level, clip, pre-emphasis
                 -> pad, frame, window, FFT, magnitude or power
-                -> mel filterbank
+                -> mel filterbank                                       linear (T, M)
                 -> guard and logarithm
-                -> affine / per-bin / per-utterance normalisation, clip   -> mel (T, M)
+                -> affine / per-bin / per-utterance normalisation, clip
+                -> frames overwritten at the end                        mel (T, M)
+
+The steps themselves are in `calib.mel.analysis`, what the fields may be in `calib.mel.fields`, names and files in
+`calib.mel.loading`, the named front ends in `calib.mel.catalogue`.
 
 Conventions:
     Mels are float32 ``(T, M)``. Frequencies are in Hz, lengths in samples, log values in the unit that ``log`` names.
@@ -20,39 +24,23 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calib.data.files import digest, read_json
-from calib.errors import DataError, UsageError, nearest
-from calib.mel.arrays import ArrayNamespace, namespace
+from calib.data.files import digest
+from calib.errors import UsageError
+from calib.mel import analysis
+from calib.mel import fields as rules
 from calib.mel.filterbank import mel_filterbank
 
-__all__ = ["CatalogueEntry", "FrontEnd", "catalogue"]
+__all__ = ["FrontEnd"]
 
-# Frames a block. The float64 intermediates of 64 frames at n_fft 1024 are 0.5 MB each: they stay in the cache, and the
-# allocator reuses them; from 96 frames on it maps fresh pages for every block (4.8 against 13.5 us a frame, measured).
-_BLOCK = 64
-
-_CHOICES: dict[str, tuple[object, ...]] = {
-    "window": ("hann", "hamming", "rectangular"),
-    "padding": ("center", "same", "end", "none"),
-    "pad_mode": ("reflect", "constant"),
-    "mel_scale": ("slaney", "htk"),
-    "filter_norm": ("slaney", None),
-    "power": (1, 2),
-    "spectrum_eps_mode": ("add", "clamp"),
-    "log": ("ln", "log10", "none"),
-    "log_guard": ("clamp", "add"),
-    "utterance_norm": (None, "minmax", "instance"),
-}
-
-# Whole numbers, with the lowest allowed value; 0 stands for another field.
-_WHOLE = {
-    "sample_rate": 1, "n_fft": 1, "win_length": 0, "hop_length": 1, "n_mels": 1, "trim_frame_length": 1, "trim_hop_length": 1, "fb_sample_rate": 0, "power": 1,
+# What does not touch the filterbank outputs: the guard, the logarithm and all that follows, frame by frame.
+_AFTER_THE_BANK = {
+    "spectrum_eps", "spectrum_eps_mode", "log", "log_multiplier", "log_eps", "log_guard", "post_scale", "post_offset", "post_mean", "post_std", "utterance_norm",
+    "utterance_range", "clip_min", "clip_max", "overwrite_last", "overwrite_value",
 }  # fmt: skip
 
 
@@ -65,8 +53,12 @@ class FrontEnd:
         trim_top_db: cut leading and trailing audio quieter than this many dB below the loudest frame; None: no trim.
         trim_frame_length: frame of the trim's RMS, in samples.
         trim_hop_length: hop of the trim's RMS, in samples.
-        peak_norm: scale so that the largest absolute sample is this; None: leave the level.
+        rms_norm: scale so that the root mean square of the utterance is this; None: leave the level.
+        peak_norm: scale so that the largest absolute sample is this (after ``rms_norm``); None: leave the level.
+        clip_audio: clip samples to plus and minus this (after the levels); None: do not.
         preemphasis: coefficient a of ``y[n] = x[n] - a x[n-1]``; 0: none.
+        preemphasis_pad: what lies before the first sample: ``none`` (a zero) or ``reflect`` (the second sample).
+        pad_audio: zeros added on each side of the audio before any other padding, in samples.
         n_fft: FFT length in samples.
         win_length: window length in samples, centred in ``n_fft``; 0 stands for ``n_fft``.
         hop_length: samples between frames.
@@ -75,10 +67,13 @@ class FrontEnd:
         padding: ``center`` pads n_fft // 2 on both sides; ``same`` (n_fft - hop_length) // 2; ``end`` zeros at the end
             only, up to ceil(L / hop_length) frames; ``none`` nothing.
         pad_mode: ``reflect`` or ``constant`` (zeros).
+        drop_last: frames dropped at the end.
+        frame_multiple: frames are dropped at the end until their number is a multiple of this.
         n_mels: number of mel bins M.
         fmin: lowest filter edge in Hz.
         fmax: highest filter edge in Hz; 0 stands for half the filterbank's sample rate.
-        mel_scale: ``slaney`` or ``htk``.
+        mel_scale: ``slaney``, ``htk``, or ``htk_tf`` (TensorFlow's: the htk scale, triangles that are linear in mel
+            and not in Hz, and no DC bin).
         filter_norm: ``slaney`` (unit area) or None.
         fb_sample_rate: sample rate that the filterbank was built for, in Hz, where it differs (a known bug in the
             wild); 0 stands for ``sample_rate``.
@@ -88,14 +83,18 @@ class FrontEnd:
         log: ``ln``, ``log10`` or ``none``.
         log_multiplier: factor after the logarithm (20 for dB of magnitude).
         log_eps: guard before the logarithm.
-        log_guard: ``clamp``: log(max(x, eps)); ``add``: log(x + eps).
+        log_guard: ``clamp``: log(max(x, eps)); ``add``: log(x + eps); ``none``: log(x), where ``spectrum_eps`` guards.
         post_scale: mel times this ...
         post_offset: ... plus this, after the logarithm.
         post_mean: per-bin means subtracted after that (M values), or None.
-        post_std: per-bin divisors, or None.
-        utterance_norm: ``minmax`` to [0, 1] by utterance, ``instance`` (mean 0, sd 1 by utterance and bin), or None.
-        clip_min: lowest value at the very end, or None.
+        post_std: per-bin divisors, negative ones too (XTTS), or None.
+        utterance_norm: ``minmax`` to [0, 1] by utterance, ``instance`` (mean 0, sd 1 by utterance and bin),
+            ``dynamic_max`` (max(x, max(x) - utterance_range) before ``post_scale`` and ``post_offset``), or None.
+        utterance_range: range of ``dynamic_max``, in the unit of the logarithm.
+        clip_min: lowest value after all that, or None.
         clip_max: highest value, or None.
+        overwrite_last: frames at the end that hold ``overwrite_value`` in place of what was computed.
+        overwrite_value: what they hold, in the mel's own unit.
 
     Raises:
         UsageError: a value outside its choices or its range, with the field's name.
@@ -109,8 +108,12 @@ class FrontEnd:
     trim_top_db: float | None = None
     trim_frame_length: int = 2048
     trim_hop_length: int = 512
+    rms_norm: float | None = None
     peak_norm: float | None = None
+    clip_audio: float | None = None
     preemphasis: float = 0.0
+    preemphasis_pad: str = "none"
+    pad_audio: int = 0
     n_fft: int = 1024
     win_length: int = 0
     hop_length: int = 256
@@ -118,6 +121,8 @@ class FrontEnd:
     window_periodic: bool = True
     padding: str = "center"
     pad_mode: str = "reflect"
+    drop_last: int = 0
+    frame_multiple: int = 1
     n_mels: int = 80
     fmin: float = 0.0
     fmax: float = 0.0
@@ -136,154 +141,68 @@ class FrontEnd:
     post_mean: tuple[float, ...] | None = None
     post_std: tuple[float, ...] | None = None
     utterance_norm: str | None = None
+    utterance_range: float = 8.0
     clip_min: float | None = None
     clip_max: float | None = None
+    overwrite_last: int = 0
+    overwrite_value: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                options = ", ".join(str(option) for option in allowed)
-                raise UsageError(f"front end: {name} is {getattr(self, name)!r}; it must be one of {options}")
-        for name, lowest in _WHOLE.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1 or value < lowest:
-                raise UsageError(
-                    f"front end: {name} must be a {'positive ' if lowest else ''}whole number, got {value!r}"
-                )
-            object.__setattr__(self, name, int(value))
-        self._canonicalise()
-        nyquist = self.fb_sample_rate / 2
-        if not 0 <= self.fmin < self.fmax <= nyquist:
-            raise UsageError(
-                f"front end: need 0 <= fmin < fmax <= {nyquist:g} Hz, got fmin {self.fmin:g}, fmax {self.fmax:g}"
-            )
-        if self.win_length > self.n_fft:
-            raise UsageError(f"front end: win_length {self.win_length} is longer than n_fft {self.n_fft}")
-        if self.log != "none" and self.log_eps <= 0:
-            raise UsageError(f"front end: log_eps must be positive, got {self.log_eps!r}")
-        for name in ("post_mean", "post_std"):
-            values = getattr(self, name)
-            if values is not None and len(values) != self.n_mels:
-                raise UsageError(f"front end: {name} has {len(values)} values for {self.n_mels} mel bins")
-        if self.padding == "same" and self.hop_length > self.n_fft:
-            raise UsageError(
-                f"front end: padding same needs hop_length <= n_fft, got {self.hop_length} and {self.n_fft}"
-            )
-        for name in ("trim_top_db", "peak_norm"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UsageError(f"front end: {name} must be positive, got {getattr(self, name)!r}")
-        for name in ("post_scale", "log_multiplier"):
-            if getattr(self, name) == 0:
-                raise UsageError(f"front end: {name} must not be 0")
-        if self.spectrum_eps < 0:
-            raise UsageError(f"front end: spectrum_eps must not be negative, got {self.spectrum_eps!r}")
-        if self.post_std is not None and min(self.post_std) <= 0:
-            raise UsageError(f"front end: post_std must be positive, got {min(self.post_std)!r}")
-        if self.clip_min is not None and self.clip_max is not None and self.clip_min >= self.clip_max:
-            raise UsageError(f"front end: clip_min {self.clip_min:g} is not below clip_max {self.clip_max:g}")
-
-    def _canonicalise(self) -> None:
-        """Spell out what stands for something else, so that two ways of saying the same thing have one identity."""
-        put = functools.partial(object.__setattr__, self)
-        put("win_length", self.win_length or self.n_fft)
-        put("fb_sample_rate", self.fb_sample_rate or self.sample_rate)
-        put("fmax", self.fmax or self.fb_sample_rate / 2)
-        # Parameters of a step that is not taken change nothing, so they must not change the identity.
-        unused = {"trim_frame_length", "trim_hop_length"} if self.trim_top_db is None else set()
-        unused |= {"pad_mode"} if self.padding in {"end", "none"} else set()
-        unused |= {"log_eps", "log_guard", "log_multiplier"} if self.log == "none" else set()
-        unused |= {"spectrum_eps_mode"} if not self.spectrum_eps else set()
-        for item in dataclasses.fields(self):
-            if item.name in unused:
-                put(item.name, item.default)
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if "float" not in str(item.type) or value is None:
-                continue
-            try:
-                value = tuple(float(v) for v in value) if "tuple" in str(item.type) else float(value)
-            except OverflowError:
-                value = math.inf
-            if not all(map(math.isfinite, value if isinstance(value, tuple) else (value,))):
-                raise UsageError(f"front end: {item.name} must be finite, got {getattr(self, item.name)!r:.80}")
-            put(item.name, value)
+        rules.check_values(self)
+        rules.canonicalise(self)
+        rules.check_ranges(self)
 
     # --- names and identity -------------------------------------------------------------------------------------
 
     @classmethod
     def load(cls, spec: FrontEnd | str | Path | Mapping[str, Any]) -> FrontEnd:
-        """A front end from a catalogue id or alias, a YAML or JSON file, or a mapping of fields.
+        """A front end from what a person or a file says.
+
+        Args:
+            spec: a catalogue id or alias; ``NAME@STATSFILE`` (that front end, normalised with a foreign statistics
+                file); a YAML or JSON file of fields, or another system's configuration; a mapping of fields, with
+                ``base`` (any of these) and ``stats`` (a file) where wanted.
 
         Raises:
-            UsageError: unknown name (the nearest is suggested), unknown field, value out of range.
+            UsageError: unknown name (the nearest is suggested), unknown field, value out of range, statistics that
+                do not belong to this front end.
             DataError: the file cannot be read.
         """
-        if isinstance(spec, FrontEnd):
-            return spec
-        if isinstance(spec, Mapping):
-            return cls.from_fields(spec)
-        name = str(spec)
-        entries = catalogue()
-        if name in entries:
-            return entries[name].frontend
-        path = Path(name)
-        if path.suffix in {".yaml", ".yml", ".json"}:
-            return cls._from_file(path)
-        known = [*{entry.id for entry in entries.values()}, *(a for entry in entries.values() for a in entry.aliases)]
-        raise UsageError(f"unknown front end {name!r}", hint=nearest(name, known))
+        from calib.mel.loading import load
+
+        return load(spec)
 
     @classmethod
-    def _from_file(cls, path: Path) -> FrontEnd:
-        if path.suffix == ".json":
-            data = read_json(path)
-        else:
-            import yaml
-
-            try:
-                data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-            except FileNotFoundError:
-                raise DataError(f"{path}: no such file") from None
-            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-                raise DataError(f"{path}: cannot be read as YAML: {error}") from None
-        if isinstance(data, Mapping) and isinstance(data.get("frontend"), Mapping):
-            data = data["frontend"]  # a statistics file carries its front end
-        if not isinstance(data, Mapping):
-            raise UsageError(f"{path}: expected front end fields, got {type(data).__name__}")
-        return cls.from_fields(data)
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> FrontEnd:
+    def from_fields(cls, values: Mapping[str, Any]) -> FrontEnd:
         """From a mapping of field names to values; what is not named keeps its default.
 
         Raises:
             UsageError: unknown field (the nearest is suggested), wrong type, value out of range.
         """
-        known = {item.name: item for item in dataclasses.fields(cls)}
-        for key, value in fields.items():
-            if key not in known:
-                raise UsageError(f"front end: unknown field {key!r}", hint=nearest(str(key), known))
-            kind = str(known[key].type)
-            good = (
-                (value is None and "None" in kind)
-                or ("bool" in kind and isinstance(value, bool))
-                or (
-                    ("int" in kind or "float" in kind)
-                    and isinstance(value, (int, float))
-                    and not isinstance(value, bool)
-                )
-                or ("str" in kind and isinstance(value, str))
-                or (
-                    "tuple" in kind
-                    and isinstance(value, (list, tuple))
-                    and all(isinstance(v, (int, float)) for v in value)
-                )
+        rules.check_names_and_types(values, {item.name: str(item.type) for item in dataclasses.fields(cls)})
+        return cls(**values)
+
+    def with_statistics(self, mean: np.ndarray | float | None, std: np.ndarray | float) -> FrontEnd:
+        """This front end followed by (x - mean) / std, per bin ``(M,)`` or with two numbers.
+
+        Args:
+            mean: None only divides.
+            std: divisors; they may be negative, but not 0.
+
+        Raises:
+            UsageError: the front end normalises already, a wrong number of bins, a divisor 0, or not finite.
+        """
+        if self.normalises:
+            raise UsageError(
+                "front end: it normalises already; statistics belong to the front end before its normalisation"
             )
-            if not good:
-                hint = (
-                    "YAML reads 1e-5 as a text; write 1.0e-5" if isinstance(value, str) and _is_number(value) else None
-                )
-                raise UsageError(f"front end: {key} cannot be {value!r}; it is {kind}", hint=hint)
-        return cls(**fields)
+        if np.ndim(std) == 0 and (mean is None or np.ndim(mean) == 0):
+            if float(std) == 0:
+                raise UsageError("front end: the statistics divide by 0")
+            return dataclasses.replace(self, post_scale=1.0 / float(std), post_offset=-float(mean or 0.0) / float(std))
+        divisor = np.broadcast_to(np.asarray(std, dtype=np.float64), (np.size(std) if np.ndim(std) else self.n_mels,))
+        subtracted = None if mean is None else tuple(np.broadcast_to(np.asarray(mean, dtype=np.float64), divisor.shape))
+        return dataclasses.replace(self, post_mean=subtracted, post_std=tuple(divisor))
 
     def fields(self) -> dict[str, Any]:
         """Every field, as plain JSON values."""
@@ -297,13 +216,31 @@ class FrontEnd:
         default = _DEFAULT.fields()
         return "fe-" + digest({key: value for key, value in self.fields().items() if value != default[key]})
 
+    @functools.cached_property
+    def family(self) -> str:
+        """Hash of the fields that decide the filterbank outputs: audio preparation, STFT, bank, power, frames.
+
+        Two front ends of one family are related by an exact elementwise map away from guards, clips and overwritten
+        frames. An area norm of the filters more or less is another family, though exact too: `bank_norm_offset`.
+        """
+        return "ff-" + digest({key: value for key, value in self.fields().items() if key not in _AFTER_THE_BANK})
+
+    def bank_norm_offset(self, other: FrontEnd) -> np.ndarray | None:
+        """ln(linear of ``other``) - ln(linear of this one) by bin, ``(M,)``; None where it is not a constant by bin.
+
+        It is where nothing else than ``filter_norm`` differs before the logarithm: zeros for one family.
+        """
+        if dataclasses.replace(self, filter_norm=other.filter_norm).family != other.family:
+            return None
+        mine, theirs = (np.asarray(fe.basis(), dtype=np.float64).max(1) for fe in (self, other))
+        return np.asarray(np.log(np.maximum(theirs, 1e-300) / np.maximum(mine, 1e-300)))
+
     @property
     def name(self) -> str:
-        """Catalogue id, or ``custom``."""
-        for entry in catalogue().values():
-            if entry.frontend == self:
-                return entry.id
-        return "custom"
+        """Catalogue id (the first, where several systems have this mel), or ``custom``."""
+        from calib.mel.catalogue import equivalents
+
+        return next(iter(equivalents(self)), "custom")
 
     def differences(self, other: FrontEnd) -> dict[str, tuple[Any, Any]]:
         """Fields that differ: name to (mine, theirs)."""
@@ -315,15 +252,47 @@ class FrontEnd:
     @property
     def pad_each_side(self) -> int:
         """Samples added before the first sample (and, but for ``end``, after the last)."""
-        return {"center": self.n_fft // 2, "same": (self.n_fft - self.hop_length) // 2}.get(self.padding, 0)
+        inner = {"center": self.n_fft // 2, "same": (self.n_fft - self.hop_length) // 2}.get(self.padding, 0)
+        return self.pad_audio + inner
+
+    @property
+    def centre_offset(self) -> int:
+        """Sample of the audio that the centre of frame 0 lies on; frame t lies on ``t * hop_length`` plus this."""
+        return self.n_fft // 2 - self.pad_each_side
 
     def n_frames(self, n_samples: int) -> int:
         """Frames that ``n_samples`` of prepared audio give."""
         if self.padding == "end":
-            return -(-n_samples // self.hop_length)
-        return max(0, 1 + (n_samples + 2 * self.pad_each_side - self.n_fft) // self.hop_length)
+            count = -(-(n_samples + 2 * self.pad_audio) // self.hop_length)
+        else:
+            count = 1 + (n_samples + 2 * self.pad_each_side - self.n_fft) // self.hop_length
+        count = max(0, count - self.drop_last)
+        return count - count % self.frame_multiple
 
     @property
+    def shortest_audio(self) -> int:
+        """Samples of prepared audio that give the first mel."""
+        first = (self.frame_multiple + self.drop_last - 1) * self.hop_length
+        if self.padding == "end":
+            return max(1, first + 1 - 2 * self.pad_audio)
+        least = max(1, first + self.n_fft - 2 * self.pad_each_side)
+        if self.padding != "none" and self.pad_mode == "reflect":
+            least = max(least, self.pad_each_side - 3 * self.pad_audio + 1)
+        return least
+
+    # --- values ---------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def silence(self) -> np.ndarray:
+        """The mel of digital silence by bin, float32 ``(M,)``, read-only."""
+        power: np.ndarray = np.full((1, self.n_fft // 2 + 1), self.spectrum_eps)
+        out: np.ndarray = dataclasses.replace(self, overwrite_last=0).finish(
+            (np.sqrt(power) if self.power == 1 else power) @ self.basis().T.astype(np.float64)
+        )[0]
+        out.flags.writeable = False
+        return out
+
+    @functools.cached_property
     def floor(self) -> float | None:
         """The value of digital silence where the guard makes it a point mass, in the mel's unit; None where it is not."""
         if (
@@ -334,12 +303,43 @@ class FrontEnd:
             or self.utterance_norm is not None
         ):
             return None
-        value = self._log_scale * math.log(self.log_eps) * self.post_scale + self.post_offset
+        if self.spectrum_eps:
+            # What was added before the bank can lift silence above the guard: then it lies elsewhere in every bin.
+            power = math.sqrt(self.spectrum_eps) if self.power == 1 else self.spectrum_eps
+            clipped = self.clip_min is not None and float(self.silence.max()) <= self.clip_min
+            if power * float(self.basis().sum(1).max()) > self.log_eps and not clipped:
+                return None
+        value = self.log_scale * math.log(self.log_eps) * self.post_scale + self.post_offset
         return float(np.float32(value if self.clip_min is None else max(value, self.clip_min)))
 
     @property
-    def _log_scale(self) -> float:
+    def log_scale(self) -> float:
+        """Unit of the logarithm: a ln unit is this many of ``log`` times ``log_multiplier``."""
         return self.log_multiplier / (math.log(10.0) if self.log == "log10" else 1.0)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether anything follows the logarithm: a map, statistics, a normalisation by utterance, a clip."""
+        return (
+            self.post_scale != 1
+            or self.post_offset != 0
+            or self.post_mean is not None
+            or self.post_std is not None
+            or self.utterance_norm is not None
+            or self.clip_min is not None
+            or self.clip_max is not None
+        )
+
+    def affine_from_ln(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """``(a, b)``, each ``(M,)``: mel = a ln(x) + b with x the guarded filterbank output; None where it is no such map.
+
+        It is none without a logarithm and where an utterance decides its own map.
+        """
+        if self.log == "none" or self.utterance_norm in {"minmax", "instance"}:
+            return None
+        std = np.ones(self.n_mels) if self.post_std is None else np.asarray(self.post_std)
+        mean = np.zeros(self.n_mels) if self.post_mean is None else np.asarray(self.post_mean)
+        return self.log_scale * self.post_scale / std, (self.post_offset - mean) / std
 
     @property
     def unit(self) -> str:
@@ -349,6 +349,7 @@ class FrontEnd:
             return f"linear {quantity}"
         gain = "" if self.log_multiplier == 1 else f"{self.log_multiplier:g} "
         normalised = self.post_scale != 1 or self.post_offset or self.post_mean is not None or self.utterance_norm
+        normalised = normalised or self.post_std is not None
         return f"{gain}{self.log} {quantity}{', normalised' if normalised else ''}"
 
     def basis(self) -> np.ndarray:
@@ -369,38 +370,15 @@ class FrontEnd:
         out[start : start + n] = shape
         return out
 
-    # --- audio to mel -------------------------------------------------------------------------------------------
+    # --- audio to mel, and back -----------------------------------------------------------------------------------
 
     def prepare(self, samples: np.ndarray) -> np.ndarray:
-        """Audio preparation: trim, peak level, pre-emphasis; ``(L,)`` to ``(L',)`` float32.
+        """Audio preparation: trim, levels, clip, pre-emphasis; ``(L,)`` to ``(L',)`` float32, float64 after ``rms_norm``.
 
         Raises:
             DataError: empty or non-finite audio.
         """
-        x = np.asarray(samples, dtype=np.float32)
-        if x.ndim != 1 or x.size == 0:
-            raise DataError(f"audio must be mono and not empty, got shape {x.shape}")
-        if not np.isfinite(x).all():
-            raise DataError("audio holds NaN or infinite samples")
-        if self.trim_top_db is not None:
-            x = self._trim(x)
-        if self.peak_norm is not None and (peak := float(np.abs(x).max())) > 0:
-            x = x * np.float32(self.peak_norm / peak)
-        if self.preemphasis:
-            x = np.concatenate([x[:1], x[1:] - np.float32(self.preemphasis) * x[:-1]])
-        return x
-
-    def _trim(self, x: np.ndarray) -> np.ndarray:
-        """Cut the ends whose centred, zero-padded RMS is ``trim_top_db`` below the maximum (librosa's definition)."""
-        assert self.trim_top_db is not None
-        half = self.trim_frame_length // 2
-        energy = np.concatenate([[0.0], np.cumsum(np.pad(x, half).astype(np.float64) ** 2)])
-        starts = np.arange(0, x.size + 2 * half - self.trim_frame_length + 1, self.trim_hop_length)
-        power = np.maximum((energy[starts + self.trim_frame_length] - energy[starts]) / self.trim_frame_length, 1e-10)
-        loud = np.flatnonzero(10.0 * np.log10(power / power.max()) > -self.trim_top_db)
-        if loud.size == 0:
-            return x[:0]
-        return x[loud[0] * self.trim_hop_length : min(x.size, (loud[-1] + 1) * self.trim_hop_length)]
+        return analysis.prepare(self, samples)
 
     def mel(self, samples: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Audio at ``sample_rate`` to its mel.
@@ -419,146 +397,26 @@ class FrontEnd:
 
     def mel_of_prepared(self, x: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Like `mel`, for audio that `prepare` has seen."""
-        pad, count = self.pad_each_side, self.n_frames(x.size)
-        if count < 1 or (self.padding in {"center", "same"} and self.pad_mode == "reflect" and x.size <= pad):
-            need = max(pad + 1, self.n_fft - 2 * pad)
-            raise DataError(f"audio of {x.size} samples is too short for this front end, which needs at least {need}")
-        xp = namespace(device)
-        signal = xp.asarray(x)
-        if self.padding == "end":
-            signal = (
-                xp.pad(signal, 0, (count - 1) * self.hop_length + self.n_fft - x.size, "constant")
-                if (count - 1) * self.hop_length + self.n_fft > x.size
-                else signal
-            )
-        elif pad:
-            signal = xp.pad(signal, pad, pad, self.pad_mode)
-        frames = xp.frames(signal, self.n_fft, self.hop_length)
-        window, bank = xp.window(self.window_array()), xp.asarray(self.basis().T)
-        out = np.empty((count, self.n_mels), dtype=np.float32)
-        for start in range(0, count, _BLOCK):
-            stop = min(start + _BLOCK, count)
-            out[start:stop] = xp.to_numpy(self._analyse(xp, frames[start:stop], window, bank))
-        return self._finish(out)
+        return analysis.mel_of_prepared(self, x, device)
 
-    def _analyse(self, xp: ArrayNamespace, frames: Any, window: Any, bank: Any) -> Any:
-        """One block: ``(t, n_fft)`` frames to ``(t, M)`` log mels with the scalar affine map."""
-        spectrum = xp.power_spectrum(frames * window)
-        if self.spectrum_eps:
-            spectrum = (
-                spectrum + self.spectrum_eps
-                if self.spectrum_eps_mode == "add"
-                else xp.maximum(spectrum, self.spectrum_eps)
-            )
-        if self.power == 1:
-            spectrum = xp.sqrt(spectrum)
-        mel = spectrum @ bank
-        if self.log != "none":
-            mel = xp.log(xp.maximum(mel, self.log_eps) if self.log_guard == "clamp" else mel + self.log_eps)
-            if self._log_scale != 1.0:
-                mel = mel * self._log_scale
-        if self.post_scale != 1.0 or self.post_offset:
-            mel = mel * self.post_scale + self.post_offset
-        return mel
+    def linear(self, samples: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """Like `mel`, but only up to the filterbank: float32 ``(T, M)`` magnitudes or powers, before guard and logarithm."""
+        return analysis.linear(self, self.prepare(samples), device)
 
-    def _finish(self, mel: np.ndarray) -> np.ndarray:
-        """What needs bins or the whole utterance: per-bin and per-utterance normalisation, clip."""
-        if self.post_mean is not None:
-            mel = mel - np.asarray(self.post_mean, dtype=np.float32)
-        if self.post_std is not None:
-            mel = mel / np.asarray(self.post_std, dtype=np.float32)
-        if self.utterance_norm == "minmax":
-            mel = (mel - mel.min()) / max(float(mel.max() - mel.min()), 1e-6)
-        elif self.utterance_norm == "instance":
-            mel = (mel - mel.mean(0)) / np.sqrt(mel.var(0) + 1e-5)
-        if self.clip_min is not None or self.clip_max is not None:
-            mel = np.clip(mel, self.clip_min, self.clip_max)
-        return mel.astype(np.float32, copy=False)
-
-    # --- and back -----------------------------------------------------------------------------------------------
+    def finish(self, linear: np.ndarray) -> np.ndarray:
+        """The rest: ``(T, M)`` filterbank outputs of one utterance to its mel, float32; ``finish(linear(x))`` is ``mel(x)``."""
+        return analysis.finish(self, linear)
 
     def to_linear(self, mel: np.ndarray) -> np.ndarray:
-        """Undo normalisation and logarithm: ``(T, M)`` mel to linear filterbank outputs (magnitude or power).
+        """Undo normalisation and logarithm: ``(T, M)`` mel to linear filterbank outputs (magnitude or power), float64.
 
-        Values at the guard come back as the guard (``clamp``) or as zero (``add``).
+        Values at the guard come back as the guard (``clamp``) or as zero (``add``); clipped and overwritten ones as
+        what stands there.
 
         Raises:
             UsageError: the front end normalises by utterance, which cannot be undone.
         """
-        if self.utterance_norm is not None:
-            raise UsageError(
-                f"a mel normalised by utterance ({self.utterance_norm}) cannot be brought back to linear scale"
-            )
-        x = np.asarray(mel, dtype=np.float64)
-        if self.post_std is not None:
-            x = x * np.asarray(self.post_std)
-        if self.post_mean is not None:
-            x = x + np.asarray(self.post_mean)
-        x = (x - self.post_offset) / self.post_scale
-        if self.log == "none":
-            return np.maximum(x, 0.0)
-        # 40 nepers is 10^17: a mel that far out is noise, and exp of it would only overflow later.
-        x = np.exp(np.clip(x / self._log_scale, -40.0, 40.0))
-        return np.maximum(x - self.log_eps, 0.0) if self.log_guard == "add" else x
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return analysis.to_linear(self, mel)
 
 
 _DEFAULT = FrontEnd()
-
-
-@dataclass(frozen=True)
-class CatalogueEntry:
-    """A named front end: where it was read and how its system stores mels.
-
-    Args:
-        id: canonical name.
-        frontend: its parameters.
-        aliases: fixed short names.
-        title: for people.
-        source: repository, commit and files.
-        layout: ``MT`` or ``TM``.
-        notes: what the parameters do not say.
-    """
-
-    id: str
-    frontend: FrontEnd
-    aliases: tuple[str, ...]
-    title: str
-    source: str
-    layout: str
-    notes: str = ""
-
-
-@functools.cache
-def catalogue() -> dict[str, CatalogueEntry]:
-    """Every named front end, by id and by alias.
-
-    Raises:
-        UsageError: the catalogue itself is malformed (a bug, caught by a test).
-    """
-    import yaml
-
-    text = resources.files("calib.mel").joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    out: dict[str, CatalogueEntry] = {}
-    for row in yaml.safe_load(text):
-        entry = CatalogueEntry(
-            row["id"],
-            FrontEnd.from_fields(row.get("fields", {})),
-            tuple(row.get("aliases", ())),
-            row["title"],
-            row["source"],
-            row["layout"],
-            row.get("notes", ""),
-        )
-        for name in (entry.id, *entry.aliases):
-            if name in out:
-                raise UsageError(f"catalogue: {name!r} stands twice")
-            out[name] = entry
-    return out
