@@ -13,6 +13,7 @@ import typer
 from calib.commands import options as o
 from calib.commands.check_loss_text import MOST_VALUES, LossConfig, LossResult, number, render
 from calib.commands.judge import check_identity, differing_fields, params_warnings
+from calib.commands.statsinput import doubts_of_data, is_statistics, load_normalizer
 from calib.console import terminal
 from calib.data.files import read_json
 from calib.data.pairs import INDEX_NAME, Pairs, open_pairs
@@ -52,7 +53,7 @@ def run(config: LossConfig) -> LossResult:
     path = Path(embedded(config.source))
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
     try:
-        if _is_statistics(path):
+        if is_statistics(config.source) or _is_statistics(path):
             result = _from_statistics(config, path)
         elif _is_pairs(path):
             result = _from_pairs(config, path, frontend)
@@ -109,7 +110,7 @@ def _normaliser(config: LossConfig, frontend: FrontEnd | None) -> MelNormalizer 
     if config.stats is None:
         return None
     with params_warnings():
-        normalizer = MelNormalizer.load(config.stats)
+        normalizer = load_normalizer(config.stats)
     if frontend is not None:
         check_identity(
             "frontend_id",
@@ -120,6 +121,16 @@ def _normaliser(config: LossConfig, frontend: FrontEnd | None) -> MelNormalizer 
             differing_fields(normalizer, frontend),
         )
     return normalizer
+
+
+def _bins_of(config: LossConfig, normalizer: MelNormalizer | None) -> MelNormalizer | None:
+    """The statistics, where the loss is taken of mels that are normalised by bin."""
+    by_bin = config.space == "normalized" and normalizer is not None and normalizer.per_bin
+    return normalizer if by_bin else None
+
+
+def _normalised(mel: np.ndarray, by_bin: MelNormalizer | None) -> np.ndarray:
+    return mel if by_bin is None else np.asarray(by_bin.normalize(mel))
 
 
 def _finish(
@@ -157,7 +168,7 @@ def _finish(
 
 
 def _space(config: LossConfig, normalizer: MelNormalizer | None, own: tuple[float, float]) -> Normalisation:
-    if config.space == "raw":
+    if config.space == "raw" or _bins_of(config, normalizer) is not None:  # by bin: done to the mels themselves
         return Normalisation()
     return Normalisation(*own) if normalizer is None else Normalisation(normalizer.mel_mean, normalizer.mel_std)
 
@@ -167,13 +178,21 @@ def _from_statistics(config: LossConfig, path: Path) -> LossResult:
         if value is not None:
             raise UsageError(f"{name} is about mels or audio, but {path} is a statistics file")
     with params_warnings():
-        own = MelNormalizer.load(path)
+        own = load_normalizer(path)
     fields = own.extra.get("frontend")
     frontend = FrontEnd.from_fields(fields) if isinstance(fields, dict) else None
-    space = _space(config, _normaliser(config, frontend), (own.mel_mean, own.mel_std))
-    floors = floors_from_statistics(
-        config.loss, own.mel_mean, own.mel_std, own.per_bin_mean, own.per_bin_std, noise=config.label_noise, space=space
-    )
+    normalizer = _normaliser(config, frontend)
+    if normalizer is None and own.per_bin:
+        normalizer = own
+    by_bin = _bins_of(config, normalizer)
+    space = _space(config, normalizer, (own.mel_mean, own.mel_std))
+    means, sds, whole = own.per_bin_mean, own.per_bin_std, (own.mel_mean, own.mel_std)
+    if by_bin is not None:
+        if means is None or sds is None or by_bin.per_bin_std is None:
+            raise UsageError(f"{path} has no figures by bin, and the loss is taken of mels that are normalised by bin")
+        means, sds = np.asarray(by_bin.normalize(means)), sds / by_bin.per_bin_std
+        whole = float(means.mean()), float(np.sqrt((sds**2).mean() + means.var()))
+    floors = floors_from_statistics(config.loss, *whole, means, sds, noise=config.label_noise, space=space)
     utterances, frames = own.extra.get("n_utterances"), own.extra.get("n_frames")
     counted = f"{utterances} utterances, {frames} frames" if utterances and frames else "from how much is not said"
     described = f"statistics {path.name}: {counted}"
@@ -188,6 +207,7 @@ def _from_mels(config: LossConfig, source: str, frontend: FrontEnd | None) -> Lo
     terminal.notice(corpus.describe())
     reader = reader_for(corpus, frontend, layout=config.layout)
     skipped = Skipped(config.allow_skipped, total=len(corpus))
+    by_bin = _bins_of(config, normalizer)
 
     def mels() -> Iterator[tuple[str, np.ndarray, None]]:
         with terminal.progress("loss", len(corpus)) as bar:
@@ -196,7 +216,7 @@ def _from_mels(config: LossConfig, source: str, frontend: FrontEnd | None) -> Lo
                 if outcome.value is None:
                     skipped.add(outcome.item.id, outcome.reason or "unknown")
                 else:
-                    yield outcome.item.id, outcome.value.mel, None
+                    yield outcome.item.id, _normalised(outcome.value.mel, by_bin), None
 
     collector = _collect(mels(), skipped)
     return _scored(config, collector, normalizer, frontend)
@@ -214,17 +234,16 @@ def _from_pairs(config: LossConfig, path: Path, frontend: FrontEnd | None) -> Lo
     output = config.output_space or pairs.header.get("output_space") or "raw"
     if output not in _SPACES:
         raise UsageError(f"--output-space is {output!r}; it must be raw or normalized")
-    scale, shift = (1.0, 0.0)
     if output == "normalized":
         if normalizer is None:
             raise UsageError(
                 "the predictions are normalized, and no statistics say with what",
                 hint="give the training data's: --stats mel_normalization_stats.json",
             )
-        scale, shift = normalizer.mel_std, normalizer.mel_mean
+        pairs.prediction_map = normalizer.denormalize
     skipped = Skipped(config.allow_skipped, total=len(pairs))
     notices: dict[str, None] = {}
-    collector = _collect(_loaded(pairs, skipped, notices, scale, shift), skipped)
+    collector = _collect(_loaded(pairs, skipped, notices, _bins_of(config, normalizer)), skipped)
     notes = list(notices)[:3] + ([f"... and {len(notices) - 3} more crops"] if len(notices) > 3 else [])
     return _scored(
         config, collector, normalizer, frontend, notes=notes, autoregressive=pairs.header.get("autoregressive")
@@ -232,7 +251,7 @@ def _from_pairs(config: LossConfig, path: Path, frontend: FrontEnd | None) -> Lo
 
 
 def _loaded(
-    pairs: Pairs, skipped: Skipped, notices: dict[str, None], scale: float, shift: float
+    pairs: Pairs, skipped: Skipped, notices: dict[str, None], by_bin: MelNormalizer | None
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     for entry in pairs:
         try:
@@ -241,7 +260,7 @@ def _loaded(
             skipped.add(entry.id, error.message)
             continue
         notices.update(dict.fromkeys(pair.notices))
-        yield entry.id, pair.target, pair.pred.astype(np.float64) * scale + shift
+        yield entry.id, _normalised(pair.target, by_bin), _normalised(pair.pred.astype(np.float64), by_bin)
 
 
 def _collect(mels: Iterator[tuple[str, np.ndarray, np.ndarray | None]], skipped: Skipped) -> LossCollector:
@@ -271,7 +290,14 @@ def _scored(
 ) -> LossResult:
     own = collector.statistics()
     floors = collector.floors(config.loss, noise=config.label_noise, space=_space(config, normalizer, own))
+    if (by_bin := _bins_of(config, normalizer)) is not None and by_bin.per_bin_std is not None:
+        means, variances = collector.bins()
+        means = np.asarray(by_bin.denormalize(means))
+        own = float(means.mean()), float(np.sqrt((variances * by_bin.per_bin_std**2).mean() + means.var()))
     notes = notes or []
+    if normalizer is not None and normalizer.frontend_id is None:
+        doubts = doubts_of_data(normalizer, *own, "the targets")
+        notes += [] if doubts is None else [doubts]
     if collector.padded:
         notes.append(f"{collector.padded} frames of padding (a tail that repeats exactly) were left out")
     n = collector.n_utterances

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from calib.commands import options as o
+from calib.commands.statsinput import load_normalizer
 from calib.console import terminal
 from calib.diagnose.audit import Audit, Numbers, Reading, audit
 from calib.diagnose.auditfile import check_file, stored_numbers
 from calib.errors import UsageError
-from calib.params import MelNormalizer, MelScaler, ParamsWarning
+from calib.params import MelScaler, ParamsWarning
 
 __all__ = ["ParamsConfig", "ParamsResult", "params", "render", "run"]
 
@@ -103,7 +104,7 @@ def run(config: ParamsConfig) -> ParamsResult:
         if config.file is not None:
             content = MelScaler.load(config.file).extra
         if config.stats is not None:
-            stats = MelNormalizer.load(config.stats).extra
+            stats = load_normalizer(config.stats).extra
     found = stored_numbers(content, stats)
     from_stats = {"mel_mean", "mel_std", "stats_utterances", "static_r", "static_mae"}
     numbers = {name: (value, str(config.stats if name in from_stats else config.file)) for name, value in found.items()}

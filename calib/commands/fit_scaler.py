@@ -12,8 +12,10 @@ import typer
 from calib.commands import options as o
 from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, own_stats, params_file, render
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
+from calib.commands.statsinput import is_own
 from calib.console import terminal
 from calib.data.files import ensure_writable, read_json, write_json
+from calib.data.statsfiles import Reference
 from calib.errors import DataError, RefusedError, UsageError
 
 __all__ = ["FitConfig", "FitResult", "run"]
@@ -59,7 +61,8 @@ def run(config: FitConfig) -> FitResult:
     started = time.time()
     ensure_writable(config.output, force=config.overwrite)
     stats_path = config.output.parent / STATS_NAME
-    if config.judge.stats is None:
+    foreign = config.judge.stats is not None and not is_own(Reference(config.judge.stats))
+    if config.judge.stats is None or foreign:
         ensure_writable(stats_path, force=config.overwrite)
         _keep_dataset_statistics(stats_path)
     judgement = judge(config.judge)
@@ -68,8 +71,8 @@ def run(config: FitConfig) -> FitResult:
         return FitResult(judgement, None, None)
     written: Path | None = None
     stood = stats_path.exists()
-    if judgement.stats is None:
-        judgement.stats = own_stats(judgement)
+    if judgement.stats is None or foreign:  # inference reads two JSON files
+        judgement.stats = judgement.stats or own_stats(judgement)
         write_json(stats_path, judgement.stats, force=config.overwrite)
         written = stats_path
     try:
@@ -94,7 +97,8 @@ def _keep_dataset_statistics(path: Path) -> None:
         except DataError:
             found = None
         provenance = found.get("provenance") if isinstance(found, dict) else None
-        if not isinstance(provenance, dict) or provenance.get("source") != OWN_TARGETS:
+        own = isinstance(provenance, dict) and (provenance.get("source") == OWN_TARGETS or "read_from" in provenance)
+        if not own:
             raise UsageError(
                 f"{path} holds a dataset's statistics and is not overwritten with those of the pairs",
                 hint=f"fit with them: --stats {path}, or choose another -o",
@@ -185,6 +189,8 @@ def fit_scaler(
     if result.stats is not None:
         terminal.notice(
             f"no --stats was given: the statistics are those of the pairs' own targets, written to {result.stats}"
+            if stats is None
+            else f"the statistics of {stats} were written as JSON for inference: {result.stats}"
         )
     terminal.result(f"written: {result.params}")
     if not verdict.writes:

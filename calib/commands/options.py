@@ -16,19 +16,41 @@ import typer
 from calib import __version__
 from calib.console import terminal
 from calib.data.files import ensure_writable, write_json, write_run_facts
+from calib.data.sources.select import Select
 from calib.errors import GateError, UsageError
 
-__all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "set_level", "show"]
+__all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "selection", "set_level", "show"]
+
+_recognised: list[str] = []
+
+
+def _recognise(spec: str | None) -> str | None:
+    """Remember what another system's configuration file says, until `set_level` knows how much is said."""
+    if spec is not None and Path(spec).is_file():
+        from calib.mel.configs import explain
+
+        _recognised.extend(explain(spec))
+    return spec
+
 
 Output = Annotated[Path | None, typer.Option("-o", "--out", "--output", help="Where to write.", show_default=False)]
 OptionalFrontEnd = Annotated[
     str | None,
     typer.Option(
-        "--frontend", help="Mel front end: a name (calib frontends list) or a YAML/JSON file.", show_default=False
+        "--frontend",
+        help="Mel front end: a name (calib frontends list), NAME@STATSFILE, a YAML/JSON file of fields, or another system's configuration file.",
+        callback=_recognise,
+        show_default=False,
     ),
 ]
 StatsFile = Annotated[
-    Path | None, typer.Option("--stats", help="mel_normalization_stats.json of the training data.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--stats",
+        metavar="[FORMAT=]FILE[#SPEAKER]",
+        help="Statistics of the training data: mel_normalization_stats.json, or the file of another system, recognised by its content.",
+        show_default=False,
+    ),
 ]
 ParamsFile = Annotated[
     Path | None, typer.Option("--params", help="mel_scaling_params.json from calib fit-scaler.", show_default=False)
@@ -69,7 +91,37 @@ AudioSource = Annotated[
     ),
 ]
 Split = Annotated[
-    str | None, typer.Option("--split", help="Use metadata_NAME.csv / NAME.txt of the source.", show_default=False)
+    str | None,
+    typer.Option(
+        "--split",
+        help="Use metadata_NAME.csv / NAME.txt / NAME-*.parquet of the source, or the rows of its split column.",
+        show_default=False,
+    ),
+]
+Speakers = Annotated[
+    list[str] | None,
+    typer.Option("--speaker", metavar="NAME", help="Only this speaker's utterances; repeatable.", show_default=False),
+]
+Languages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="Only utterances in this language (en: en-GB too); repeatable.",
+        show_default=False,
+    ),
+]
+MinDuration = Annotated[
+    float | None,
+    typer.Option(
+        "--min-duration", metavar="SECONDS", help="Only utterances of at least so many s.", min=0, show_default=False
+    ),
+]
+MaxDuration = Annotated[
+    float | None,
+    typer.Option(
+        "--max-duration", metavar="SECONDS", help="Only utterances of at most so many s.", min=0, show_default=False
+    ),
 ]
 Layout = Annotated[
     str | None,
@@ -107,6 +159,17 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More notices, an
 FAIL_ON = ("fail", "warn", "never")
 
 
+def selection(
+    speakers: list[str] | None, languages: list[str] | None, shortest: float | None, longest: float | None
+) -> Select:
+    """Which utterances ``--speaker``, ``--language``, ``--min-duration`` and ``--max-duration`` keep.
+
+    Raises:
+        UsageError: the shortest is longer than the longest.
+    """
+    return Select(tuple(speakers or ()), tuple(languages or ()), shortest, longest)
+
+
 def set_level(
     *, quiet: bool, verbose: bool, json_target: str | None = None, force: bool = False, fail_on: str = "never"
 ) -> None:
@@ -121,6 +184,9 @@ def set_level(
         ensure_writable(Path(str(json_target)), force=force)
     terminal.level = 1 if verbose else -1 if quiet else 0
     terminal.results_to_stderr = json_target == "-"
+    for line in _recognised:
+        terminal.notice(line)
+    _recognised.clear()
 
 
 def emit_json(target: str | None, value: Any, *, force: bool = False) -> None:

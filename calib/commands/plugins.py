@@ -120,7 +120,7 @@ def _frontend(spec: str, declared: Any) -> FrontEnd:
 
 def _model_id(model: AcousticModel, checkpoint: str | None) -> str | None:
     """Identity of the weights: of the checkpoint file where there is one, else of the module's tensors."""
-    from calib.models.checkpoints import model_id, read_checkpoint
+    from calib.data.checkpoints import model_id, read_checkpoint
 
     path = getattr(model, "checkpoint_file", checkpoint)
     if path is not None and Path(path).is_file():

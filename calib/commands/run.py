@@ -24,6 +24,7 @@ from calib.commands.report import ReportConfig, ReportResult, write_report
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
 from calib.commands.stats import StatsConfig
 from calib.commands.stats import run as run_stats
+from calib.commands.statsinput import is_own
 from calib.commands.synth import SynthConfig, Synthesizer, Voice, say
 from calib.commands.teacher_force import TeacherForceConfig
 from calib.commands.teacher_force import run as run_teacher_force
@@ -31,6 +32,7 @@ from calib.console import terminal
 from calib.data.audio import write_wav
 from calib.data.files import write_json
 from calib.data.sources import safe_name
+from calib.data.statsfiles import Reference
 from calib.errors import DataError, UsageError, nearest
 
 __all__ = ["RunConfig", "RunResult", "Sentence", "load_config", "run"]
@@ -69,7 +71,8 @@ class RunConfig:
         checkpoint: handed to the model.
         model_options: keyword arguments of the model's factory.
         frontend: default: the model's own; given, it must agree.
-        stats: an existing statistics file (of the training data: the better choice); default: made from ``source``.
+        stats: an existing statistics file (of the training data: the better choice), of any system; default: made from
+            ``source``.
         vocoder: spec of the vocoder.
         vocoder_checkpoint: handed to the vocoder.
         columns, audio_root, split, layout, limit: of the source.
@@ -214,6 +217,8 @@ def run(config: RunConfig, *, force: bool = False) -> RunResult:
     )  # fmt: skip
     judge_config = JudgeConfig(pairs, stats, seed=config.seed, allow_skipped=config.allow_skipped)
     judgement = judge(judge_config)
+    if config.stats is not None and not is_own(Reference(config.stats)):  # inference reads two JSON files
+        write_json(config.output / STATS_NAME, judgement.stats, force=force)
     params: Path | None = config.output / PARAMS_NAME
     written = None
     if judgement.diagnosis.rows and judgement.diagnosis.verdict.writes:

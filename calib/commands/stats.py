@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +12,12 @@ import typer
 
 from calib import __version__
 from calib.commands import options as o
+from calib.commands.statsinput import export as write_exports
+from calib.commands.statsinput import plan_exports
 from calib.console import duration, table, terminal
 from calib.data.files import ensure_writable, write_json
-from calib.data.sources import open_source
+from calib.data.sources import Select, open_source
+from calib.data.statsfiles import FORMATS, WRITABLE
 from calib.demo import embedded
 from calib.errors import DataError
 from calib.mel.corpus import Measure, reader_for
@@ -45,6 +48,8 @@ class StatsConfig:
     device: str = "cpu"
     allow_skipped: float = 1.0
     force: bool = False
+    export: tuple[str, ...] = ()
+    select: Select = field(default_factory=Select)
 
 
 def run(config: StatsConfig) -> dict[str, Any]:
@@ -52,10 +57,11 @@ def run(config: StatsConfig) -> dict[str, Any]:
 
     Raises:
         DataError: nothing usable, too much skipped, no variance.
-        UsageError: the output exists, no front end for audio, a layout that cannot be told.
+        UsageError: the output exists, no front end for audio, a layout that cannot be told, an export that cannot be.
     """
     started = time.time()
     ensure_writable(config.output, force=config.force)
+    exports = plan_exports(config.export, config.output, force=config.force)
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
     source = open_source(
         embedded(config.source),
@@ -63,14 +69,16 @@ def run(config: StatsConfig) -> dict[str, Any]:
         audio_root=config.audio_root,
         split=config.split,
         limit=config.limit,
+        select=config.select,
     )
     terminal.notice(source.describe())
     device = _device(config.device)
     reader = reader_for(source, frontend, layout=config.layout, device=device)
-    total = len(source)
+    total = source.expected
     skipped = Skipped(config.allow_skipped, total=total)
     dataset: DatasetStatistics | None = None
     rates: Counter[int] = Counter()
+    noted: Counter[str] = Counter()
     jobs = resolve_jobs(config.jobs, total) if device == "cpu" else 1
     with terminal.progress("stats", total) as bar:
         for outcome in map_corpus(Measure(reader), source, jobs=jobs):
@@ -78,7 +86,8 @@ def run(config: StatsConfig) -> dict[str, Any]:
                 skipped.add(outcome.item.id, outcome.reason or "unknown")
                 bar.advance(skipped=True)
                 continue
-            utterance, rate = outcome.value
+            utterance, rate, notes = outcome.value
+            noted.update(notes)
             if dataset is None:
                 dataset = DatasetStatistics(utterance.s1.size)
             if utterance.s1.size != dataset.n_mels:
@@ -90,27 +99,32 @@ def run(config: StatsConfig) -> dict[str, Any]:
             if rate is not None and frontend is not None and rate != frontend.sample_rate:
                 rates[rate] += 1
             bar.advance(utterance.seconds)
+    skipped.total = bar.done
     skipped.check()
     assert dataset is not None
     for line in skipped.lines():
         terminal.warning(f"skipped {line}")
     for rate, count in sorted(rates.items()):
         terminal.notice(
-            f"{count} of {total} files at {rate} Hz were resampled to {frontend.sample_rate if frontend else 0} Hz"
+            f"{count} of {skipped.total} files at {rate} Hz were resampled to {frontend.sample_rate if frontend else 0} Hz"
         )
+    for note, count in sorted(noted.items()):
+        terminal.notice(f"{count} of {skipped.total} files: {note}")
     content = stats_file(
         dataset.result(floor=None if frontend is None else frontend.floor),
         frontend,
         {
             "version": __version__,
-            "options": {"limit": config.limit, "split": config.split},
+            "options": {"limit": config.limit, "split": config.split, **config.select.provenance()},
             "source_digest": dataset.source_digest(),
             "resampled": {str(rate): count for rate, count in sorted(rates.items())},
+            "noted": dict(sorted(noted.items())),
             "skipped": skipped.provenance(),
         },
     )
     write_json(config.output, content, force=config.force)
     o.run_facts(config.output, started, source=str(config.source), jobs=jobs, device=device)
+    write_exports(content, exports, frontend, force=config.force)
     return content
 
 
@@ -129,7 +143,7 @@ def stats(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="LJSpeech folder, filelist, JSONL manifest, folder of audio, or folder of mels.",
+            help="LJSpeech folder, filelist, Coqui CSV, Common Voice, JSONL, Kaldi, lhotse cuts, WebDataset tars, Parquet, folder of audio or of mels; local or a URL.",
             show_default=False,
         ),
     ],
@@ -138,11 +152,24 @@ def stats(
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
+    speaker: o.Speakers = None,
+    language: o.Languages = None,
+    min_duration: o.MinDuration = None,
+    max_duration: o.MaxDuration = None,
     layout: o.Layout = None,
     limit: o.Limit = None,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
     allow_skipped: o.AllowSkipped = 1.0,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export",
+            metavar="FORMAT[=PATH]",
+            help=f"Also write the statistics for another system, beside the JSON or to PATH; repeatable. FORMAT: {', '.join(WRITABLE)}.",
+            show_default=False,
+        ),
+    ] = None,
     force: o.Force = False,
     json_: o.Json = None,
     quiet: o.Quiet = False,
@@ -154,12 +181,27 @@ def stats(
     started = time.monotonic()
     content = run(
         StatsConfig(
-            source, frontend, path, columns, audio_root, split, layout, limit, jobs, device, allow_skipped, force
+            source,
+            frontend,
+            path,
+            columns,
+            audio_root,
+            split,
+            layout,
+            limit,
+            jobs,
+            device,
+            allow_skipped,
+            force,
+            tuple(export or ()),
+            o.selection(speaker, language, min_duration, max_duration),
         )
     )
     for line in render(content):
         terminal.result(line)
     terminal.result(f"written: {path} ({duration(time.monotonic() - started)})")
+    for name, target in plan_exports(export or (), path, force=True):
+        terminal.result(f"written: {target} ({FORMATS[name].title})")
     o.emit_json(json_, content, force=force)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -21,6 +21,7 @@ from calib.commands import options as o
 from calib.commands.judge import check_identity, differing_fields, params_warnings
 from calib.commands.plugins import LoadedModel, LoadedVocoder, ModelConfig, VocoderConfig, open_model, open_vocoder
 from calib.commands.stats import DEFAULT_NAME as STATS_NAME
+from calib.commands.statsinput import doubts_of_unit, load_normalizer
 from calib.console import terminal
 from calib.data.audio import pcm16, wav_header, write_wav
 from calib.data.files import ensure_writable
@@ -91,7 +92,7 @@ class Calibration:
         if self.scaler is not None:
             return f"calibrated: scale_factor {self.scaler.scale_factor:.5g}, offset {self.scaler.offset:.5g} ({self.scaler.verdict or 'no verdict in the file'})"
         return (
-            "denormalised with the statistics"
+            f"denormalised with the statistics{', each bin by its own' if self.normalizer.per_bin else ''}"
             if self.normalizer is not None
             else "not calibrated (no --params): the mel goes to the vocoder as the model gives it"
         )
@@ -128,7 +129,7 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
             )
         return Calibration()
     with params_warnings():
-        normalizer = MelNormalizer.load(stats)
+        normalizer = load_normalizer(stats)
         # First against the model: only there are the differing fields known.
         check_identity(
             "frontend_id",
@@ -138,7 +139,10 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
             model.spec,
             differing_fields(normalizer, model.frontend),
         )
-        scaler = None if params is None else MelScaler.load(params, normalizer)
+        if normalizer.frontend_id is None and (doubts := doubts_of_unit(normalizer, model.frontend)) is not None:
+            terminal.warning(f"{stats}: {doubts}")
+        # Parameters lie in the space of the two global values, whatever the system does by bin.
+        scaler = None if params is None else MelScaler.load(params, replace(normalizer, per_bin=False))
     if scaler is None:
         if model.model.output_space == "raw":
             terminal.notice("--stats without --params: the model gives raw mels, so nothing is denormalised")

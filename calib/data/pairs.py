@@ -12,7 +12,7 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,6 +124,7 @@ class Pairs:
         n_mels: M.
         orphans: predictions without target and the reverse.
         frontend: computes the targets that are given as audio only, or None.
+        prediction_map: what is done to every prediction that is loaded, ``(T, M)`` to ``(T, M)``, or None.
     """
 
     root: Path
@@ -135,6 +136,7 @@ class Pairs:
     n_mels: int
     orphans: list[Orphan]
     frontend: MelFrontEnd | None = None
+    prediction_map: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -190,6 +192,8 @@ class Pairs:
             both = min(frames, wanted)
             notices.append(f"{entry.id}: prediction {frames} frames, target {wanted}: cropped to {both}")
             pred, target = pred[:both], target[:both]
+        if self.prediction_map is not None:
+            pred = self.prediction_map(pred)
         sides = (("prediction", pred, stored.dtype == np.float16), ("target", target, half_target))
         overflow = tuple(f"{entry.id}: {text}" for what, mel, half in sides if half and (text := _overflow(what, mel)))
         return Pair(

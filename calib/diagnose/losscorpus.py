@@ -152,6 +152,10 @@ class LossCollector:
             raise ValueError(f"every value is {means[0]:g}: look at what the data loader returns")
         return float(means.mean()), sd
 
+    def bins(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and population variance of each bin, each ``(M,)``."""
+        return self._targets.means(), self._targets.variances()
+
     def floors(self, loss: Loss, *, noise: float = 0.0, space: Normalisation | None = None) -> list[Floor]:
         """What every predictor scores; see the module's conventions.
 

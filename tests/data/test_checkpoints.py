@@ -19,9 +19,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from calib.data import checkpoints
+from calib.data.checkpoints import Stub, model_id, read_checkpoint
 from calib.errors import DataError
-from calib.models import checkpoints
-from calib.models.checkpoints import Stub, model_id, read_checkpoint
 
 STATE = {
     "enc.w": torch.arange(12, dtype=torch.float32).reshape(3, 4),
