@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.library import FAULTS, MADE_OF
 
 __all__ = [
     "by",
@@ -36,7 +36,6 @@ __all__ = [
 
 Row = Mapping[str, Any]
 NOTHING = "nothing"
-CATCH_ALL = ("wrong-stats", "gain", "equaliser")
 _WRITES = ("weak", "fixable", "partly", "healthy")
 
 
@@ -60,10 +59,7 @@ def share(flags: Iterable[bool]) -> dict[str, Any]:
 
 def allowed(fault: str, evidence: str) -> frozenset[str]:
     """What an answer may name when this is the fault."""
-    if fault == "unknown":
-        return frozenset({"unknown"})
-    entry = FAULTS[fault]
-    return frozenset({fault, *(entry.confounded_with_audio if evidence == "audio" else entry.confounded)})
+    return frozenset({fault}) if fault == "unknown" else FAULTS[fault].allowed(audio=evidence == "audio")
 
 
 def right(finding: Mapping[str, Any], fault: str, evidence: str) -> bool:
@@ -245,27 +241,32 @@ def pairs_named(rows: Iterable[Row]) -> dict[str, Any]:
 def outcome(row: Row) -> str:
     """What was said where *unknown* is right, by the top finding.
 
-    ``unknown``; ``catch-all`` (wrong-stats, gain or equaliser: any scale, offset or spectrum, which describes, but
-    does not know the cause); ``sibling`` (declared as confounded with the fault that the library lacks); ``other``;
-    ``nothing``.
+    ``unknown``; ``described`` (a catch-all of the library: any scale, offset or spectrum, or nothing related at all; the
+    answer names *unknown* beside it, because an unlisted cause makes the same); ``sibling`` (declared as confounded with
+    the fault that the library lacks, or a part that it is made of); ``other``; ``nothing``.
     """
     if not row["findings"]:
         return NOTHING
-    first = str(top(row)["fault"])
-    if first == "unknown":
+    first = top(row)
+    fault = str(first["fault"])
+    if fault == "unknown":
         return "unknown"
-    if row["group"] == "left-out" and first in allowed(row["faults"][0], row["evidence"]):
+    if "unknown" in first["names"]:
+        return "described"
+    missing = row["faults"][0]
+    if row["group"] == "left-out" and fault in {*allowed(missing, row["evidence"]), *MADE_OF.get(missing, ())}:
         return "sibling"
-    return "catch-all" if first in CATCH_ALL else "other"
+    return "other"
 
 
 def unknowns(rows: Iterable[Row], group: str) -> dict[str, Any]:
-    """Recall of *unknown* in a group, strictly, and what was said instead."""
+    """Recall of *unknown* in a group: as the first word, as a word of the top finding's set, and with the siblings."""
     rows = [row for row in rows if row["group"] == group]
     said = [outcome(row) for row in rows]
     return {
         "unknown": share(o == "unknown" for o in said),
-        "unknown_or_description": share(o in {"unknown", "catch-all", "sibling"} for o in said),
+        "unknown_or_description": share(o in {"unknown", "described"} for o in said),
+        "or_sibling": share(o in {"unknown", "described", "sibling"} for o in said),
         "said": dict(Counter(said).most_common()),
         "by_fault": by(
             rows, lambda row: row["faults"][0], lambda part: dict(Counter(map(outcome, part)).most_common())

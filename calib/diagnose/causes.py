@@ -94,6 +94,6 @@ def _untested(
             if n_utterances < least and name not in named:
                 yield name, f"needs {least} utterances", (name,)
     for finding in out.findings:
-        apart = set(finding.names) - {finding.fault} - set(finding.entry.confounded_with_audio)
+        apart = set(finding.names) - {finding.fault, "unknown"} - set(finding.entry.confounded_with_audio)
         if apart and not out.audio and finding.fault != "unknown" and "audio" not in out.skipped:
             yield which_of(finding), "named only as a set without audio (--audio SOURCE)", finding.names

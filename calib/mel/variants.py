@@ -199,7 +199,7 @@ def _emphasis(coefficient: float, edges: np.ndarray, sample_rate: int) -> np.nda
 
 def _per_ln(frontend: FrontEnd) -> float:
     """Mel units for one ln unit of what the filters give."""
-    return frontend._log_scale * frontend.post_scale  # noqa: SLF001 - one package
+    return frontend.log_scale * frontend.post_scale
 
 
 def _warps(frontend: FrontEnd) -> tuple[Warp, ...]:

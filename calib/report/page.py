@@ -19,7 +19,6 @@ from calib import __version__
 from calib.diagnose.analysis import Diagnosis
 from calib.diagnose.causes import percent_sure, which_of, worst_first
 from calib.diagnose.faults.evidence import Finding
-from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.verdict import Check
 from calib.errors import UsageError
 from calib.report import wording
@@ -222,7 +221,7 @@ def _finding(finding: Finding, d: Diagnosis) -> dict[str, Any]:
         "cause": entry.cause,
         "step": entry.next_step,
         "command": entry.command,
-        "others": [FAULTS[name].title for name in finding.names[1:]],
+        "others": finding.others,
         "apart": d.skipped.get(which_of(finding)),
     }
 

@@ -330,17 +330,28 @@ def test_both_faults_of_a_pair_must_be_named() -> None:
 
 
 def test_unknown_is_strict_and_descriptions_are_counted_apart() -> None:
+    def said(*names: str) -> dict:
+        return {"fault": names[0], "names": list(names), "confidence": 0.9}
+
     rows = [
         row("log-base", "unknown", group="left-out"),
-        row("log-base", "wrong-stats", group="left-out"),
-        row("area-norm", "pre-emphasis", group="left-out"),
+        row("log-base", said("wrong-stats", "gain", "unknown"), group="left-out"),
+        row("log-base", said("wrong-stats", "gain"), group="left-out"),
+        row("area-norm", said("pre-emphasis", "equaliser"), group="left-out"),
         row("log-base", "shift", group="left-out"),
         row("log-base", group="left-out"),
     ]
     found = metrics.unknowns(rows, "left-out")
     assert found["unknown"]["right"] == 1
-    assert found["unknown_or_description"]["right"] == 3
-    assert found["said"] == {"unknown": 1, "catch-all": 1, "sibling": 1, "other": 1, "nothing": 1}
+    assert found["unknown_or_description"]["right"] == 2
+    assert found["or_sibling"]["right"] == 3
+    assert found["said"] == {"unknown": 1, "described": 1, "sibling": 1, "other": 2, "nothing": 1}
+
+
+def test_the_parts_of_a_missing_fault_are_its_siblings() -> None:
+    """Power cut at a floor is power and a floor."""
+    assert metrics.outcome(row("power-floor", "raised-floor", group="left-out")) == "sibling"
+    assert metrics.outcome(row("power-floor", "clipped", group="left-out")) == "other"
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_truth() -> None:

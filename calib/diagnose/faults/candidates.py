@@ -12,6 +12,7 @@ import numpy as np
 from calib.diagnose.faults.edges import edge_cost
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry
+from calib.diagnose.faults.place import Place, places
 from calib.diagnose.faults.sample import Sample
 from calib.diagnose.faults.score import Cost, Stats, Terms, independent
 from calib.diagnose.faults.transforms import Form, blurred
@@ -98,6 +99,7 @@ class Competition:
         self.effective = independent(sample.n_frames)
         self.references = [_reference("the target's own statistics", y), *references]
         self.by_bin = ("the target's own statistics", y.mean(0, dtype=np.float64), y.std(0, dtype=np.float64))
+        self._own_place: list[Place | None] | None = None
         self.extremes = float(y.min()), float(y.max())
 
     def ranked(self, forms: Iterable[Form]) -> list[Candidate]:
@@ -127,7 +129,18 @@ class Competition:
 
     def _stats(self, form: Form) -> Stats:
         frames = form.sample or self.sample
-        return Stats(frames, form.p, form.y, self.kind, self.effective, form.silent(self.dead))
+        silent = form.silent(self.dead)
+        return Stats(frames, form.p, form.y, self.kind, self.effective, silent, self._place(form, frames, silent))
+
+    def _place(self, form: Form, frames: Sample, silent: np.ndarray) -> Place | None:
+        """Where the bins lie under a form; a cut of the target leaves them where they are."""
+        if form.p is None and form.sample is None and not form.read:
+            if self._own_place is None:
+                self._own_place = [places(frames, None, None, silent)]
+            return self._own_place[0]
+        p = None if form.p is None else frames.centre(form.p)
+        y = None if form.y is None else frames.centre(form.y)
+        return places(frames, p, y, silent)
 
     def _hypotheses(self, form: Form, stats: Stats) -> list[Hypothesis]:
         """The maps that may be tried on a form."""

@@ -33,7 +33,7 @@ def edge_cost(sample: Sample, edge: tuple[float, int], terms: Terms) -> float:
     slope, intercept = float(np.mean(terms.slope)), float(np.mean(terms.intercept))
     p = sample.p.ravel()[::step] * slope + intercept
     y = sample.y
-    ratio = min(abs(slope) * spread_p / max(spread_y, 1e-9), 1.0)
+    ratio = min(abs(slope) * spread_p / max(spread_y, 1e-30), 1.0)
     mean = np.broadcast_to(y.mean(axis=0), y.shape).ravel()[::step]
     healthy = mean + ratio * (y.ravel()[::step] - mean)
     slack = 0.02 * sd

@@ -18,6 +18,9 @@ UNKNOWN = Fault(
 )  # fmt: skip
 
 
+_UNLISTED = "so for a cause that is not listed"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One named fault, or ``unknown``.
@@ -44,10 +47,14 @@ class Finding:
         return FAULTS.get(self.fault, UNKNOWN)
 
     @property
+    def others(self) -> list[str]:
+        """Titles of what the evidence cannot tell from it."""
+        return [FAULTS[name].title if name in FAULTS else _UNLISTED for name in self.names[1:]]
+
+    @property
     def sentence(self) -> str:
         """For people: what it is."""
-        others = [FAULTS[name].title for name in self.names[1:]]
-        rest = f" (or {'; or '.join(others)}: this evidence cannot tell)" if others else ""
+        rest = f" (or {'; or '.join(self.others)}: this evidence cannot tell)" if self.others else ""
         return f"the prediction is {self.entry.title}{': ' + self.detail if self.detail else ''}{rest}"
 
     def to_json(self) -> dict[str, Any]:

@@ -23,16 +23,21 @@ from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.heard import Heard, related_rate
 from calib.diagnose.faults.judge import findings, graded
 from calib.diagnose.faults.library import FAULTS
-from calib.diagnose.faults.sample import Sample, whitened
+from calib.diagnose.faults.sample import Sample, correlations, whitened
 from calib.diagnose.faults.score import Stats
 from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays
 from calib.diagnose.faults.texture import Texture, measure
 from calib.diagnose.faults.time import drift_left, undo_time
-from calib.diagnose.faults.transforms import Form, frequency_forms, value_forms
+from calib.diagnose.faults.transforms import Form, frequency_forms, piled, value_forms
 
 __all__ = ["Explanation", "explain"]
 
 _KEPT = 8
+_TINY = 1e-30
+_LEANS = (
+    "a model that sees the previous true frame leans to it by up to .7 of a frame by itself, so less than a whole frame "
+    "is only judged where it is declared to see none"
+)
 
 
 @dataclass
@@ -47,6 +52,7 @@ class Explanation:
         posterior: share of the belief in each set of faults.
         texture: detail, after the best candidate is undone.
         unpaired: how many utterances have nothing to do with their target while others have, and the evidence.
+        piles: shares of the predicted values that stand exactly at their lowest and highest, unlike the target's.
         lag: frames that the prediction is late by and no step undid.
         drift: how many frames the lag changes along an utterance, after all.
         stretch: target frames in one predicted frame, as undone.
@@ -61,6 +67,7 @@ class Explanation:
     posterior: dict[tuple[str, ...], float] = field(default_factory=dict)
     texture: Texture | None = None
     unpaired: tuple[int, str] | None = None
+    piles: tuple[float, float] = (0.0, 0.0)
     lag: float = 0.0
     drift: float = 0.0
     stretch: float = 1.0
@@ -132,10 +139,11 @@ class _Explainer:
             return out
         self.sample = self.time.sample
         self._set_unpaired_aside()
-        self.dead = _dead_bins(self.sample)
+        dead, self.silent = _dead_bins(self.sample)
+        self.out.piles = piled(self.sample, self.silent)
         best = self._rank(self._forms())
         self._texture(best)
-        out.findings = findings(out, best, self.library, self.autoregressive, np.flatnonzero(self.dead))
+        out.findings = findings(out, best, self.library, self.autoregressive, np.flatnonzero(dead))
         return out
 
     def _warped_time(self) -> bool:
@@ -152,13 +160,15 @@ class _Explainer:
     def _set_unpaired_aside(self) -> None:
         """Utterances that have nothing to do with their target, among others that have."""
         sample = self.sample
-        if len(sample) < 5 or "wrong-pairs" not in self.library:
+        if len(sample) < 5:
             return
-        sums = sample.by_utterance(sample.rows(whitened(sample.pc), whitened(sample.yc)))
-        r = np.abs(sums[:, 0]) / np.sqrt(np.maximum(sums[:, 1] * sums[:, 2], 1e-12))
+        r = np.abs(correlations(sample.by_utterance(sample.rows(whitened(sample.pc), whitened(sample.yc)))))
         strong = float(np.quantile(r, 0.85))
         low = r < FROZEN.unpaired_r * strong
-        if strong > 0.45 and low.mean() >= FROZEN.unpaired_share and low.sum() >= 2:
+        if low.any() and not low.all():  # where the two groups part, now that both are known
+            low = r < max(FROZEN.unpaired_r * strong, 0.5 * float(np.median(r[low]) + np.median(r[~low])))
+        apart = low.any() and float(np.median(r[low])) < FROZEN.unpaired_r * strong
+        if strong > 0.45 and apart and low.mean() >= FROZEN.unpaired_share and low.sum() >= 2:
             good, bad = (f"{np.median(r[which]):.2f} in {int(which.sum())}" for which in (~low, low))
             self.out.unpaired = (int(low.sum()), f"r within utterance and bin is {good} utterances and {bad}")
             kept = [pair for pair, aside in zip(sample.pairs(), low, strict=True) if not aside]
@@ -184,12 +194,12 @@ class _Explainer:
         self.out.audio = bool(frequency)
         if not frequency:
             frequency = list(frequency_forms(self.sample, self.geometry, self.time.stretch))
-        forms = [Form(), *frequency, *value_forms(self.sample, self.geometry)]
+        forms = [Form(), *frequency, *value_forms(self.sample, self.geometry, self.out.piles)]
         return [form for form in forms if set(form.faults) <= self.library]
 
     def _rank(self, forms: Sequence[Form]) -> Candidate:
         """The best candidate; what is kept of the others goes into the explanation."""
-        competition = Competition(self.sample, self.geometry, self.references, self.kind, self.dead, self.library)
+        competition = Competition(self.sample, self.geometry, self.references, self.kind, self.silent, self.library)
         ranked = competition.ranked(forms)
         weight = {c.faults: math.exp(-min(c.total - ranked[0].total, 700.0)) for c in ranked}
         total = sum(weight.values())
@@ -209,9 +219,11 @@ class _Explainer:
             levels = frames.by_utterance((y - mapped).mean(axis=1, dtype=np.float64)) / frames.lengths
             mapped = mapped + levels.astype(np.float32)[frames.owner, None]
         looked = not self.time.faults or "time-stretch" not in self.library
-        self.out.texture = measure(frames, mapped, y, form.silent(self.dead))
+        self.out.texture = measure(frames, mapped, y, form.silent(self.silent))
         self.out.drift = drift_left(frames, mapped, y) if looked else 0.0
         self.out.lag = 0.0 if self.time.faults else self.time.lag
+        if self.autoregressive is not False and not self.time.faults and "half-hop" in self.library:
+            self.out.skipped["half-hop"] = _LEANS
 
 
 def _unrelated(sample: Sample, found: Relation, library: frozenset[str]) -> Finding:
@@ -222,20 +234,32 @@ def _unrelated(sample: Sample, found: Relation, library: frozenset[str]) -> Find
         f"r {found.r:.3f} within utterance and bin; unrelated utterances reach {found.limit:.3f}",
         f"within-bin sd of the prediction {ratio:.3f} times the target's",
     )
-    names: list[str] = [name for name in ("text-ignored", "untrained", "wrong-pairs") if name in library] or ["unknown"]
-    if ratio < FROZEN.collapsed_ratio and "collapsed" in library:
-        names = ["collapsed"]
+    ids: tuple[str, ...] = ("text-ignored", "untrained", "wrong-pairs")
+    if ratio < FROZEN.collapsed_ratio:
+        ids = ("collapsed", "untrained")
     elif not _speechlike(sample):
-        names.sort(key=lambda name: name != "untrained")
-    return Finding(names[0], tuple(names), 0.0, "", evidence, 10.0)
+        # Nothing in it is as in speech: any array that is scrambled in an unlisted way looks so too.
+        ids = ("untrained", "text-ignored", "wrong-pairs", "unknown")
+    names = tuple(name for name in ids if name in library or name == "unknown") or ("unknown",)
+    return Finding(names[0], names, 0.0, "", evidence, 10.0)
 
 
-def _dead_bins(sample: Sample) -> np.ndarray:
-    """``(M,)`` bins of the prediction that stand still, or move little beside the others and not with the target."""
-    ratio = np.sqrt((sample.pc**2).mean(0) / np.maximum((sample.yc**2).mean(0), 1e-12))
-    r = (sample.pc * sample.yc).mean(0) / np.sqrt(np.maximum((sample.pc**2).mean(0) * (sample.yc**2).mean(0), 1e-20))
-    dead = (ratio < FROZEN.dead_spread * np.median(ratio)) & (np.abs(r) < 0.5 * abs(float(np.median(r))))
-    return np.asarray(dead | (ratio < 1e-4 * np.median(ratio)))
+def _dead_bins(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """``(M,)`` bins of the prediction that stand still, or move little beside the others and not with the target.
+
+    Returns:
+        Those, and with them the bins in which the target itself hardly moves (audio of a narrower band): nothing can
+        be said of either, but only the first are the prediction's fault.
+    """
+    var_p, var_y = ((a.astype(np.float64) ** 2).mean(0) for a in (sample.pc, sample.yc))
+    least = _TINY + 1e-12 * float(var_y.mean())
+    cov = np.einsum("tm,tm->m", sample.pc, sample.yc, dtype=np.float64) / sample.n_frames
+    still = var_y < FROZEN.still_spread**2 * np.median(var_y)
+    ratio = np.sqrt(var_p / np.maximum(var_y, least))
+    r = np.abs(cov) / np.sqrt(np.maximum(var_p * var_y, least**2))
+    middle = np.median(ratio[~still]) if not still.all() else np.median(ratio)
+    dead = (ratio < FROZEN.dead_spread * middle) & (r < 0.5 * np.median(r)) | (ratio < 1e-4 * middle)
+    return np.asarray(dead & ~still), np.asarray(dead | still)
 
 
 def _speechlike(sample: Sample) -> bool:

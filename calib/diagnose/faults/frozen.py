@@ -22,6 +22,7 @@ class Frozen:
         tau_evenness: ln of the spread, between bins.
         tau_utterance: offset that differs by utterance.
         tau_utterance_scale: ln of the spread, between utterances.
+        tau_place: bins by which a band of bins hears higher or lower.
         fit_weight: what a nat of correlation counts (frames and bins are not independent, models are not Gaussian).
         rare: nats that any fault costs.
         free_affine: nats that a free scale and offset cost.
@@ -42,8 +43,11 @@ class Frozen:
         edge_pile: values at the edge over those before it that a cut heaps up at least.
         edge_bonus: nats that a floor gains where a healthy prediction would go below it and this one does not.
         dead_spread: spread of a bin over that of the others, both over the target's, below which it is dead.
+        still_spread: spread of a bin of the target over that of the others below which the target stands still there.
         least_r: correlation below which nothing is related.
         collapsed_ratio: spread of an unrelated prediction over the target's below which it has collapsed.
+        pile: share of values that stand exactly at one end from which it is a cut.
+        pile_bonus: nats that this is worth.
         unpaired_r: r of an utterance over that of the good ones below which it is another utterance's.
         unpaired_share: share of such utterances from which it is said.
         copied: correlation with the previous true frame from which a prediction may be a copy of it.
@@ -59,6 +63,8 @@ class Frozen:
         unknown_pattern: of offsets by bin.
         unknown_scale: of the spread.
         unknown_evenness: of spreads by bin.
+        unknown_read: float = 16.0
+    unknown_place: of bins that hear higher or lower than the target's.
         unknown_utterances: of levels and spreads by utterance.
         loud: power in broad shape, over the target's, that no healthy model shows.
         rough: power in detail, over the target's.
@@ -66,6 +72,7 @@ class Frozen:
         echo: r with the target some frames back over r with that as far ahead.
         misplaced: share of bins that match another bin better than their own.
         curved: share of the target's variance that a curve explains beyond a line.
+        curved_cut: the same where a cut or a logarithm was undone.
         bin_drop: r of the worst eighth of the bins over that of the best.
         steps: share of distinct values below which the prediction was rounded.
         drift: frames that the lag changes along an utterance.
@@ -76,6 +83,7 @@ class Frozen:
         sure_r: for each unit of r within bin.
         sure_frames: for each factor e of frames.
         sure_more: for each further finding.
+        sure_unknown: where the answer is *unknown*.
     """
 
     tau_level: tuple[float, float] = (0.015, 0.05)
@@ -84,6 +92,7 @@ class Frozen:
     tau_evenness: tuple[float, float] = (0.03, 0.2)
     tau_utterance: tuple[float, float] = (0.015, 0.1)
     tau_utterance_scale: tuple[float, float] = (0.02, 0.15)
+    tau_place: tuple[float, float] = (0.012, 0.13)
     fit_weight: float = 0.3
     rare: float = 4.0
     free_affine: float = 6.0
@@ -104,8 +113,11 @@ class Frozen:
     edge_pile: float = 1.0
     edge_bonus: float = 6.0
     dead_spread: float = 0.15
+    still_spread: float = 0.1
     least_r: float = 0.15
     collapsed_ratio: float = 0.145
+    pile: float = 0.004
+    pile_bonus: float = 14.0
     unpaired_r: float = 0.35
     unpaired_share: float = 0.15
     copied: float = 0.9
@@ -118,32 +130,36 @@ class Frozen:
     smooth_power_strong: float = 0.03
     few_frames: int = 1000
     unknown_level: float = 6.0
-    unknown_pattern: float = 13.5
-    unknown_scale: float = 6.0
+    unknown_pattern: float = 10.0
+    unknown_scale: float = 5.0
     unknown_evenness: float = 9.0
-    unknown_utterances: float = 25.0
+    unknown_read: float = 12.0
+    unknown_place: float = 14.0
+    unknown_utterances: float = 15.0
     loud: float = 1.25
     rough: float = 2.2
     rough_autoregressive: float = 3.2
     echo: float = 0.15
     misplaced: float = 0.05
     curved: float = 0.012
+    curved_cut: float = 0.03
     bin_drop: float = 0.4
     steps: float = 0.01
     drift: float = 1.2
     lag: float = 0.3
-    sure: float = 1.18
+    sure: float = 1.94
     sure_margin: float = 1.11
-    sure_misfit: float = -0.026
-    sure_r: float = 0.61
-    sure_frames: float = 0.57
+    sure_misfit: float = -0.03
+    sure_r: float = 1.41
+    sure_frames: float = 0.27
     sure_more: float = -1.37
+    sure_unknown: float = -1.17
 
 
 FROZEN = Frozen()
 
 
-def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int) -> float:
+def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int, *, unknown: bool = False) -> float:
     """Share of right answers among development cases that were answered like this one (a logistic fit).
 
     Args:
@@ -152,6 +168,7 @@ def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int
         r: within utterance and bin.
         n_frames: that were looked at.
         count: findings in all.
+        unknown: whether the answer is *unknown*.
     """
     f = FROZEN
     score = (
@@ -161,5 +178,6 @@ def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int
         + f.sure_r * (r - 0.7)
         + f.sure_frames * math.log(max(n_frames, 1) / 4000.0)
         + f.sure_more * (count - 1)
+        + f.sure_unknown * unknown
     )
     return 1.0 / (1.0 + math.exp(-score))

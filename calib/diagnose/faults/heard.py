@@ -41,12 +41,17 @@ def related_rate(
         for row, index in enumerate(indices[:_LOOKED]):
             y = recomputed.relabelled(index, ratio)
             if y is not None:
-                p = arrays.undo(*frames[row])[0]
-                n = min(len(p), len(y))
-                pairs.append((p[:n], y[:n]))
+                pairs.append(_laid(arrays, frames[row], y))
         if pairs:
             best = max(best, (abs(relation(Sample(pairs)).r), ratio))
     return best[1], best[0]
+
+
+def _laid(arrays: Step, frame: Pair, y: np.ndarray) -> Pair:
+    """A recomputed target beside the prediction, whose arrays are undone before anything is cut to one length."""
+    p = arrays.undo(*frame)[0]
+    n = min(len(p), len(y))
+    return p[:n], y[:n]
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Heard:
         total = 0
         for row, index in enumerate(self.indices):
             target = self.recomputed.target(index)
-            y = self.frames[row][1]
+            y = self.arrays.undo(*self.frames[row])[1]  # a target that lies wrongly is put right first
             if target is None or len(y) > len(target) + _LONGER:
                 continue
             n = min(len(target), len(y))
@@ -113,26 +118,18 @@ class Heard:
             return
         for ratio in rate_ratios(self.time.stretch) if self.ratio is None else [self.ratio]:
             mels = [self.recomputed.relabelled(index, ratio) for _, index in chosen]
-            frames = _sample(self._laid(row, y) for (row, _), y in zip(chosen, mels, strict=True))
+            frames = _sample(self._drifting(row, y) for (row, _), y in zip(chosen, mels, strict=True))
             if frames is not None:
                 label = rate_label(ratio)
                 yield Form(("sample-rate",), label, prior=FROZEN.rare, sample=frames, replaces_time=True)
 
     def _undone(self, row: int, y: np.ndarray | None) -> Pair | None:
         """The prediction with a recomputed target, arrays and time undone."""
-        if y is None:
-            return None
-        p = self.frames[row][0]
-        n = min(len(p), len(y))
-        return self.time.undo(*self.arrays.undo(p[:n], y[:n]))
+        return None if y is None else self.time.undo(*_laid(self.arrays, self.frames[row], y))
 
-    def _laid(self, row: int, y: np.ndarray | None) -> Pair | None:
-        """The same with only the prediction's arrays undone: the form explains the drift by itself."""
-        if y is None:
-            return None
-        p = self.arrays.undo(*self.frames[row])[0]
-        n = min(len(p), len(y))
-        return p[:n], y[:n]
+    def _drifting(self, row: int, y: np.ndarray | None) -> Pair | None:
+        """The same with time as it is: the form explains the drift by itself."""
+        return None if y is None else _laid(self.arrays, self.frames[row], y)
 
 
 def _sample(pairs: Iterable[Pair | None]) -> Sample | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN, confidence
-from calib.diagnose.faults.leftover import Case, leftover, smoothings
+from calib.diagnose.faults.leftover import Case, copied, leftover, smoothings
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.faults.time import rate_ratios
 
@@ -56,14 +56,19 @@ def findings(
     found += detail
     left = leftover(case, {finding.fault for finding in found})
     if left:
-        kept = [finding for finding in found if FAULTS[finding.fault].stage in {"arrays", "time"}]
+        # A shift does not explain a lag that changes.
+        outer = {"arrays"} if abs(out.drift) > FROZEN.drift else {"arrays", "time"}
+        kept = [finding for finding in found if FAULTS[finding.fault].stage in outer]
         found = [*kept, Finding("unknown", ("unknown",), 0.0, "", tuple(left), float(len(left)))]
     return graded(found, misfit=best.cost.misfit, r=best.stats.r, n_frames=best.stats.n_frames)
 
 
 def graded(found: list[Finding], *, misfit: float, r: float, n_frames: int) -> list[Finding]:
     """Findings with their calibrated confidence."""
-    sure = (confidence(finding.margin, misfit, abs(r), n_frames, len(found)) for finding in found)
+    sure = (
+        confidence(finding.margin, misfit, abs(r), n_frames, len(found), unknown=finding.fault == "unknown")
+        for finding in found
+    )
     return [dataclasses.replace(finding, confidence=share) for finding, share in zip(found, sure, strict=True)]
 
 
@@ -83,21 +88,14 @@ def _of_parts(case: Case) -> Iterator[Finding]:
     if dead.size and "dead-bins" in case.library and "sample-rate" not in case.best.faults:
         listed = ", ".join(map(str, dead[:_LISTED])) + (" ..." if dead.size > _LISTED else "")
         yield Finding("dead-bins", ("dead-bins",), 0.0, "", (f"{dead.size} bins hardly move: {listed}",), _CERTAIN)
-    if unpaired is not None:
+    if unpaired is not None and "wrong-pairs" in case.library:
         names = _names(case, "wrong-pairs")
         yield Finding("wrong-pairs", names, 0.0, f"{unpaired[0]} utterances", (unpaired[1],), _CERTAIN)
 
 
 def _of_texture(case: Case) -> Iterator[Finding]:
     """Copies and smoothing."""
-    f, t = FROZEN, case.out.texture
-    if t is None:
-        return
-    may_copy = case.autoregressive is not False and "copying" in case.library
-    if may_copy and t.copied > f.copied and t.copied > t.own and t.innovation < f.innovation:
-        text = (
-            f"r {t.copied:.3f} with the previous true frame, {t.own:.3f} with its own; innovation r {t.innovation:.2f}"
-        )
+    if "copying" in case.library and (text := copied(case)):
         others = (name for name in FAULTS["copying"].confounded if name in case.library)
         yield Finding("copying", ("copying", *others), 0.0, "", (text,), _CERTAIN)
     for fault, text in smoothings(case):
@@ -109,9 +107,11 @@ def _names(case: Case, fault: str, lag: float = 0.0) -> tuple[str, ...]:
     """The fault and what this evidence cannot tell from it."""
     entry = FAULTS[fault]
     others = entry.confounded_with_audio if case.out.audio else entry.confounded
+    if entry.catch_all and case.best.terms.free > 0.0:
+        others = (*others, "unknown")
     if fault in {"shift", "half-hop"} and (case.autoregressive is False or not 0 < lag < 1.5):
         others = tuple(name for name in others if name != "copying")  # nothing to copy, or not from the past
-    return (fault, *(name for name in others if name in case.library))
+    return (fault, *(name for name in others if name in case.library or name == "unknown"))
 
 
 def _margin(out: Explanation, best: Candidate) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BY_BIN", "FAULTS", "GLOBAL_AFFINE", "STAGES", "Fault"]
+__all__ = ["BY_BIN", "FAULTS", "GLOBAL_AFFINE", "MADE_OF", "STAGES", "Fault"]
 
 STAGES = ("arrays", "time", "frequency", "units", "model")
 
@@ -34,6 +34,9 @@ class Fault:
         confounded: other faults that PAIRS alone cannot tell from it.
         confounded_with_audio: those that remain when the audio is there too.
         severity: ``fail`` (the sound is broken) or ``warn``.
+        catch_all: describes an effect, whatever the cause: where no known constant explains it and its map was fitted
+            (or, of *untrained*, where nothing at all is as in the target) an unlisted cause can make the same, so the
+            answer names ``unknown`` beside it.
     """
 
     id: str
@@ -46,6 +49,13 @@ class Fault:
     confounded: tuple[str, ...] = ()
     confounded_with_audio: tuple[str, ...] = ()
     severity: str = "fail"
+    catch_all: bool = False
+
+    def allowed(self, *, audio: bool) -> frozenset[str]:
+        """What an answer may name where this is the fault: its set, and ``unknown`` where a catch-all is in that."""
+        others = self.confounded_with_audio if audio else self.confounded
+        described = self.catch_all or any(FAULTS[name].catch_all for name in others)
+        return frozenset({self.id, *others, *(("unknown",) if described else ())})
 
 
 _BANKS = ("mel-scale", "fmax", "fmin", "sample-rate")
@@ -153,6 +163,7 @@ FAULTS: dict[str, Fault] = {
             "another microphone, another speaker, or a filter in one of the two paths",
             "compare the audio that the model was trained on with this audio",
             confounded=("area-norm", "pre-emphasis"), confounded_with_audio=("pre-emphasis",), severity="warn",
+            catch_all=True,
         ),
         Fault(
             "dead-bins", "frequency", "dead in some bins",
@@ -222,7 +233,7 @@ FAULTS: dict[str, Fault] = {
             "most often another dataset's (or speaker's) statistics; else an unlisted affine map",
             "use the statistics of the training set",
             "calib stats TRAINING_SET",
-            confounded=("gain",), confounded_with_audio=("gain",),
+            confounded=("gain",), confounded_with_audio=("gain",), catch_all=True,
         ),
         Fault(
             "gain", "units", "too loud or too quiet",
@@ -230,6 +241,7 @@ FAULTS: dict[str, Fault] = {
             "level the audio as in training, or subtract the offset",
             "calib fit-scaler PAIRS",
             confounded=("wrong-stats",), confounded_with_audio=("wrong-stats",), severity="warn",
+            catch_all=True,
         ),
         Fault(
             "int16-scale", "units", "made from samples in [-32768, 32767] on one side",
@@ -241,6 +253,7 @@ FAULTS: dict[str, Fault] = {
             "sign-flipped", "units", "upside down in value",
             "a negated mel, or per-bin norms that are negative (Tortoise, XTTS)",
             "multiply by -1, or undo the norms",
+            catch_all=True,
         ),
         Fault(
             "log-missing", "units", "linear on one side, without the logarithm",
@@ -271,6 +284,7 @@ FAULTS: dict[str, Fault] = {
             "peak or loudness normalisation on one side only: an offset for each utterance",
             "level the audio the same way in training and here",
             confounded=("minmax-per-utterance",), confounded_with_audio=("minmax-per-utterance",), severity="warn",
+            catch_all=True,
         ),
         # --- model ----------------------------------------------------------------------------------------------
         Fault(
@@ -278,6 +292,8 @@ FAULTS: dict[str, Fault] = {
             "the loader fed empty or zero mels, the decoder was not restored, or the masks are wrong",
             "look at a training batch, then at the restored weights, then at the masks",
             "calib check data SOURCE",
+            # A network that was never trained may hardly move: the reference model's, at 0 %, by .08 of the target.
+            confounded=("untrained",), confounded_with_audio=("untrained",),
         ),
         Fault(
             "text-ignored", "model", "speech, but not of this text",
@@ -290,8 +306,8 @@ FAULTS: dict[str, Fault] = {
             "untrained", "model", "unrelated to the target",
             "an untrained or unrestored network: its output moves, but not with the speech",
             "check that the checkpoint was restored, by module",
-            confounded=_others(_NOTHING_LEARNED, "untrained"),
-            confounded_with_audio=_others(_NOTHING_LEARNED, "untrained"),
+            confounded=(*_others(_NOTHING_LEARNED, "untrained"), "collapsed"),
+            confounded_with_audio=(*_others(_NOTHING_LEARNED, "untrained"), "collapsed"), catch_all=True,
         ),
         Fault(
             "oversmoothed-time", "model", "smoothed over time, beyond what an uncertain model would do",
@@ -337,6 +353,13 @@ FAULTS: dict[str, Fault] = {
         ),
     )
 }  # fmt: skip
+
+# What two faults together are called: an answer that names the parts of a fault that is not listed is right.
+MADE_OF: dict[str, tuple[str, ...]] = {
+    "power-floor": ("raised-floor", "log-power"),
+    "range-normalised": ("raised-floor", "clipped", "wrong-stats"),  # fixed ranges are cut at their ends
+    "sample-rate": ("time-stretch", *_others(_BANKS, "sample-rate")),
+}
 
 # What one scale and one offset for all bins and utterances repair. Power against magnitude is not among it: after the
 # best line .079 of a ln unit is left, more than a good model's own error.

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Correlation", "Sample", "jackknife_error", "whitened"]
+__all__ = ["Correlation", "Sample", "correlations", "jackknife_error", "whitened"]
 
 _GROUPS = 16
 _BLOCK = 40  # frames, at least: beyond the autocorrelation of speech mels
@@ -34,12 +34,12 @@ class Correlation:
     @property
     def value(self) -> float:
         """Over all groups; 0 where a side does not vary."""
-        return float(_r(self.sums.sum(axis=0)))
+        return float(correlations(self.sums.sum(axis=0)))
 
     @cached_property
     def left_out(self) -> np.ndarray:
         """``(G,)`` the value with each group left out."""
-        return _r(self.sums.sum(axis=0) - self.sums)
+        return correlations(self.sums.sum(axis=0) - self.sums)
 
     def beats(self, other: Correlation) -> float:
         """How many jackknife standard errors the magnitude lies above another's on the same groups."""
@@ -55,7 +55,8 @@ def jackknife_error(left_out: np.ndarray) -> float:
     return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
 
 
-def _r(sums: np.ndarray) -> np.ndarray:
+def correlations(sums: np.ndarray) -> np.ndarray:
+    """``(..., 3)`` sums of xy, xx, yy to correlations; 0 where a side does not vary."""
     scale = np.sqrt(np.maximum(sums[..., 1] * sums[..., 2], 0.0))
     r: np.ndarray = np.divide(sums[..., 0], scale, out=np.zeros(sums.shape[:-1]), where=scale > _TINY)
     return r

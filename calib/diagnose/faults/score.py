@@ -4,6 +4,7 @@ After a hypothesis is undone, a healthy model's prediction has, against its targ
 
     per-bin means that agree            b_k = (mean p'_k - mean y_k) / s_w,   of size tau_b, common part tau_g
     a spread between r s_y and s_y      log(s_p'/s_y) in [log r, 0],          the same in every bin
+    bins that lie where the target's do d_b of size tau_place (see `place`)
     levels that agree by utterance      u_i = (mean p'_i - mean y_i) / s_w,   of size tau_u
     a correlation r that no rival beats -n/2 log(1 - r^2), tempered, n the effective number of values
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.diagnose.faults.frozen import FROZEN
+from calib.diagnose.faults.place import Place
 from calib.diagnose.faults.sample import Sample
 
 __all__ = ["IMPOSSIBLE", "Cost", "Stats", "Terms", "independent"]
@@ -28,7 +30,8 @@ _FRAMES = 14.0  # frames between independent values
 _BANDS = 6.0  # independent values in one frame
 _UTTERANCES = 16  # that count
 _MOST = 0.9999  # of r
-_TINY = 1e-9
+_MOST_PLACE = 25.0  # that one band counts: the place says that a bank is off, not how far
+_TINY = 1e-30  # of a square, in any unit
 IMPOSSIBLE = 1e6  # nats: a map under which r is not positive
 
 
@@ -42,6 +45,7 @@ class Cost:
         scale: of the spread.
         evenness: of spread that differs by bin.
         utterances: of offsets and spreads that differ by utterance.
+        place: of bins that hear higher or lower than the target's.
         fit: of the correlation.
         prior: of free parameters and rarity.
     """
@@ -51,13 +55,14 @@ class Cost:
     scale: float = 0.0
     evenness: float = 0.0
     utterances: float = 0.0
+    place: float = 0.0
     fit: float = 0.0
     prior: float = 0.0
 
     @property
     def misfit(self) -> float:
         """What a healthy model would not show, whatever the prior."""
-        return self.level + self.pattern + self.scale + self.evenness + self.utterances
+        return self.level + self.pattern + self.scale + self.evenness + self.utterances + self.place
 
     @property
     def total(self) -> float:
@@ -109,6 +114,7 @@ class Stats:
         kind: ``mean`` or ``sample`` as declared, or None.
         effective: independent values to count, where forms on other frames are compared with each other.
         dead: ``(M,)`` bins to leave out.
+        place: where the bins lie under this variant, or None: nothing is asked of it.
 
     Attributes:
         bin_p, bin_y: ``(M,)`` means.
@@ -125,11 +131,12 @@ class Stats:
         kind: str | None = None,
         effective: float | None = None,
         dead: np.ndarray | None = None,
+        place: Place | None = None,
     ) -> None:
         pc = sample.pc if p is None else sample.centre(p)
         yc = sample.yc if y is None else sample.centre(y)
         p, y = sample.p if p is None else p, sample.y if y is None else y
-        self.kind = kind
+        self.kind, self.place = kind, place
         self.n_frames = sample.n_frames
         self.effective = independent(sample.n_frames) if effective is None else effective
         self.lengths = sample.lengths.astype(np.float64)
@@ -185,6 +192,7 @@ class Stats:
             self._spread(h, r, spread_p, left),
             self._evenness(h, left),
             self._utterances(h, left),
+            self._places(left),
             FROZEN.fit_weight * self.effective * np.log1p(-r * r),
             2.0 * (np.array(priors) + h.free),
         )
@@ -225,6 +233,14 @@ class Stats:
         mapped = np.maximum(h.slope**2 * self.var_p, _TINY)[:, alive]
         ratio = 0.5 * np.log(mapped / np.maximum(self.var_y, _TINY)[alive])
         return np.asarray(_SPREAD_BINS * ratio.var(1) / _tau(FROZEN.tau_evenness, left) ** 2)
+
+    def _places(self, left: np.ndarray) -> np.ndarray:
+        """``(H,)`` squared misfit of where the bins lie."""
+        if self.place is None:
+            return np.zeros(len(left))
+        tau = _tau(FROZEN.tau_place, left)[:, None]
+        squared = self.place.offset**2 / (tau**2 + self.place.error**2)
+        return np.asarray(np.minimum(squared, _MOST_PLACE).sum(1))
 
     def _utterances(self, h: _Maps, left: np.ndarray) -> np.ndarray:
         """``(H,)`` how far levels and spreads differ by utterance beyond what a healthy model's do."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from calib.diagnose.faults.frozen import FROZEN
-from calib.diagnose.faults.sample import Correlation, Sample, whitened
+from calib.diagnose.faults.sample import Correlation, Sample, correlations, whitened
 
 Change = Callable[[np.ndarray], np.ndarray]
 Undo = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -21,6 +21,7 @@ __all__ = ["Relation", "Step", "Undo", "relation", "undo_arrays"]
 
 _ARRAYS_LIFT, _ARRAYS_R = 0.12, 0.22
 _SURE = 3.5  # jackknife standard errors
+_PLAIN, _SOME = 0.45, 0.2  # r of an utterance that is beyond doubt, and the share of such that is
 
 
 def _nothing(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,38 +62,51 @@ class Relation:
     Args:
         r: correlation within utterance and bin, bins alike.
         limit: what unrelated utterances reach.
+        some: share of the utterances that are related to their own target beyond doubt, whatever the others are.
     """
 
     r: float
     limit: float
+    some: float = 0.0
 
     @property
     def exists(self) -> bool:
-        """Above what unrelated utterances reach."""
-        return abs(self.r) > self.limit
+        """Above what unrelated utterances reach, together or in a part of them."""
+        return abs(self.r) > self.limit or self.some >= _SOME
 
 
 def relation(sample: Sample) -> Relation:
     """The correlation and its null: other utterances' targets, or far shifts where there are fewer than five."""
     x, y = whitened(sample.pc), whitened(sample.yc)
-    null = []
+    null, some = [], 0.0
     if len(sample) >= 5:
         xs, ys = sample.cut(x), sample.cut(y)
+        singles = []
         for step in range(1, min(len(sample), 13)):
-            sums = np.zeros(3)
+            sums = np.zeros((len(xs), 3))
             for k, a in enumerate(xs):
                 b = ys[(k + step) % len(ys)]
                 n = min(len(a), len(b))
                 a, b = a[:n], b[:n]  # noqa: PLW2901 - cut to one length
-                sums += (np.vdot(a, b), np.vdot(a, a), np.vdot(b, b))
-            null.append(Correlation(sums[None]).value)
+                sums[k] = np.vdot(a, b), np.vdot(a, a), np.vdot(b, b)
+            null.append(Correlation(sums).value)
+            singles.append(np.abs(correlations(sums)))
+        own = np.abs(correlations(sample.by_utterance(sample.rows(x, y))))
+        some = float((own > max(_PLAIN, _beyond(np.array(singles), 4.0))).mean())
     else:
         for share in np.linspace(0.2, 0.8, 13):
             rolled = np.concatenate([np.roll(part, int(share * len(part)), axis=0) for part in sample.cut(x)])
             null.append(sample.correlation(rolled, y).value)
     size = np.abs(np.array(null))
     least = FROZEN.least_r if len(sample) >= 4 else 0.05
-    return Relation(sample.correlation(x, y).value, float(max(least, size.mean() + 3.0 * size.std())))
+    return Relation(sample.correlation(x, y).value, float(max(least, _beyond(size, 3.0))), some)
+
+
+def _beyond(null: np.ndarray, sds: float) -> float:
+    """So many sds above the mean of a null, without the top sixth: in a list that is off by one they are no strangers."""
+    values = np.sort(null, axis=None)
+    kept = values[: values.size - values.size // 6]
+    return float(kept.mean() + sds * kept.std())
 
 
 def _flipped(mel: np.ndarray) -> np.ndarray:
@@ -141,19 +155,26 @@ def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
         lift, sure = abs(found.value) - abs(own.value), found.beats(own)
         if lift > max(_ARRAYS_LIFT, best.lift) and abs(found.value) > _ARRAYS_R and sure > _SURE:
             text = f"r {own.value:.3f} as it is, {found.value:.3f} read as {label}"
+            detail = label
             if _strange(sample, fault, target=True) > _strange(sample, fault, target=False):
                 # The target is what lies wrongly: put that right, so that later stages see time and bins as they are.
                 undo = _of_target(reverse)
-                turned, text = sample.replaced(undo), f"{text}; the target is what lies wrongly"
-            best = Step(turned, (fault,), label, sure, lift, [text], undo)
+                detail = f"the target is {next(text for text, way in _WAYS.items() if way[1] is reverse)}"
+                text = f"r {own.value:.3f} as it is, {found.value:.3f} with both alike; the target is what lies wrongly"
+                turned = sample.replaced(undo)
+            best = Step(turned, (fault,), detail, sure, lift, [text], undo)
     return best
 
 
 def _strange(sample: Sample, fault: str, *, target: bool) -> float:
-    """How unlike a mel an array lies: frames that jump, or a spectrum that rises."""
+    """How unlike a mel an array lies: frames or bins that jump, or a spectrum that rises."""
     mel, centred = (sample.y, sample.yc) if target else (sample.p, sample.pc)
     if fault == "reshaped":
-        return -sample.at_lag(centred, centred, 1).value
+        # Read as (M, T), frames run along the bins and are as smooth; the bins then lie T / M frames apart.
+        slow, near = sample.at_lag(centred, centred, 1).value, 1.0
+        if sample.n_mels > 1:
+            near = sample.correlation(centred[:, 1:], centred[:, :-1]).value
+        return -min(slow, near)
     spectrum = mel.mean(axis=0, dtype=np.float64)
     bins = np.linspace(-1.0, 1.0, spectrum.size)
     return float(bins @ spectrum) / max(float(np.sqrt(bins @ bins) * spectrum.std() * spectrum.size**0.5), 1e-9)

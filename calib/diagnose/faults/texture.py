@@ -23,6 +23,8 @@ _TINY = 1e-12
 _HARDLY = 0.005  # of the target's power: less than that is none
 _ECHO = range(10, 41)  # frames
 _CURVE_BINS = 24
+_SURE = 2.5  # jackknife standard errors
+_FEWEST = 16  # bins: in fewer there is no detail over bins
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,13 @@ class Texture:
 
     Args:
         time: over modulation frequency; None where no utterance is long enough.
-        frequency: over quefrency.
+        frequency: over quefrency; None where bins are too few.
         innovation: slope of ``p_t - y_(t-1)`` on ``y_t - y_(t-1)``: how much of what is new in a frame is predicted;
             near 0 where the prediction is the last frame.
         copied: correlation with the previous true frame.
         own: correlation with the own one.
-        echo: how much better the target some frames back is matched than the one as far ahead; largest over lags.
+        echo: how much better the target some frames back is matched than the one as far ahead, for sure; largest over
+            lags.
         misplaced: share of bins that match a target bin more than three away better than their own.
         curved: share of the target's variance that a curve explains beyond a line.
         bin_drop: correlation of the worst eighth of the bins (neighbours) over that of the best.
@@ -70,7 +73,7 @@ class Texture:
     """
 
     time: Spectrum | None
-    frequency: Spectrum
+    frequency: Spectrum | None
     innovation: float
     copied: float
     own: float
@@ -92,12 +95,15 @@ def measure(sample: Sample, p: np.ndarray, y: np.ndarray, dead: np.ndarray) -> T
     """
     if dead.any() and not dead.all():
         p, y = p[:, ~dead], y[:, ~dead]
+    size = float(y.std())
+    if size > 0.0:  # the same answer in any unit
+        p, y = p / size, y / size
     pc, yc = sample.centre(p), sample.centre(y)
     r = (pc * yc).mean(0) / np.sqrt(np.maximum((pc**2).mean(0) * (yc**2).mean(0), _TINY))
     ahead = sample.owner[1:] == sample.owner[:-1]
     return Texture(
         time=_time(sample, p, pc, yc, ahead),
-        frequency=_frequency(sample, p, pc, yc),
+        frequency=_frequency(sample, p, pc, yc) if p.shape[1] >= _FEWEST else None,
         innovation=_innovation(p, y, ahead),
         copied=sample.at_lag(pc, yc, 1).value,
         own=sample.correlation(pc, yc).value,
@@ -215,7 +221,9 @@ def _echo(sample: Sample, pc: np.ndarray, yc: np.ndarray) -> float:
     for lag in _ECHO[::3]:
         if sample.lengths.min() <= 2 * lag:
             break
-        best = max(best, sample.at_lag(a, b, lag).value - sample.at_lag(a, b, -lag).value)
+        back, ahead = sample.at_lag(a, b, lag), sample.at_lag(a, b, -lag)
+        error = jackknife_error(back.left_out - ahead.left_out)
+        best = max(best, back.value - ahead.value - _SURE * error)
     return best
 
 

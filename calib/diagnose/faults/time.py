@@ -111,8 +111,8 @@ def _unshifted(
     at = f"({top.value:.3f} there, {own.value:.3f} at 0)"
     text = f"the correlation peaks {position:+.2f} frames from where it should {at}"
     lift, placed = abs(top.value) - abs(own.value), _position_sure(lags, peak, position)
-    if abs(abs(position) - 0.5) <= 0.5 - _FRACTION and "half-hop" in library:
-        if placed > _SURE:
+    if abs(abs(position) - 0.5) <= 0.5 - _FRACTION:
+        if placed > _SURE and "half-hop" in library:
             undo: Undo = lambda p, y: _halved(p, y, position)  # noqa: E731 - kept in the step
             label = f"{position:+.2f} frames"
             return Step(sample.replaced(undo), ("half-hop",), label, placed, lift, [text], undo, lag=position)

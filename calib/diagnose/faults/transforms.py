@@ -17,7 +17,7 @@ from calib.diagnose.faults.geometry import BankGeometry, Warp
 from calib.diagnose.faults.sample import Sample
 from calib.diagnose.faults.time import rate_label, rate_ratios, read_off
 
-__all__ = ["Form", "blurred", "frequency_forms", "value_forms"]
+__all__ = ["Form", "blurred", "frequency_forms", "piled", "value_forms"]
 
 _FLOORS = (0.03, 0.07, 0.12, 0.2, 0.3, 0.4, 0.5)
 _VALUES = 200_000  # enough for quantiles
@@ -113,8 +113,15 @@ def warped(y: np.ndarray, warp: Warp) -> np.ndarray:
     return out if warp.offset is None else out + warp.offset.astype(np.float32)
 
 
-def value_forms(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
-    """Floors, ceilings, logarithms, ranges of each utterance."""
+def value_forms(sample: Sample, geometry: BankGeometry, piles: tuple[float, float] = (0.0, 0.0)) -> Iterator[Form]:
+    """Floors, ceilings, logarithms, ranges of each utterance.
+
+    Args:
+        sample: arrays and time already undone.
+        geometry: of the target's front end.
+        piles: shares of the predicted values that stand at their lowest and highest (see `piled`).
+    """
+    yield from _heaped(sample, piles)
     bottom = float(sample.y.min())
     held = _share_at(sample.y, bottom)
     yield from _edges(sample, geometry)
@@ -131,9 +138,23 @@ def value_forms(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
         yield from _own_ranges(sample)
 
 
-def _share_at(values: np.ndarray, low: float) -> float:
-    """Share of values at the lowest one, or below it."""
-    return float((values <= low + 1e-4 * max(1.0, abs(low))).mean())
+def piled(sample: Sample, silent: np.ndarray) -> tuple[float, float]:
+    """Shares of the predicted values that stand exactly at their lowest and highest, beyond those of the target.
+
+    A network makes no value twice: what heaps up at one was cut there.
+    """
+    live = ~silent if not silent.all() else ~np.zeros_like(silent)
+    p, y = sample.p[:, live], sample.y[:, live]
+    shares = []
+    for sign in (-1.0, 1.0):
+        p_end, y_end = (_share_at(-sign * values, float((-sign * values).min()), 1e-5) for values in (p, y))
+        shares.append(max(p_end - y_end, 0.0))
+    return shares[0], shares[1]
+
+
+def _share_at(values: np.ndarray, low: float, near: float = 5e-4) -> float:
+    """Share of values at the lowest one (nearer than so many sd), or below it."""
+    return float((values <= low + near * float(values.std())).mean())
 
 
 def _edges(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
@@ -152,6 +173,19 @@ def _edges(sample: Sample, geometry: BankGeometry) -> Iterator[Form]:
         level = values[int(share * last)]
         label = f"ceiling at {level:.2f} ({1 - share:.0%} of the values)"
         yield Form(("clipped",), label, y=np.minimum(y, level), prior=prior, edge=(float(level), 1))
+
+
+def _heaped(sample: Sample, piles: tuple[float, float]) -> Iterator[Form]:
+    """The target cut where as many of its values lie beyond as the prediction has exactly at its end."""
+    y = sample.y.ravel()[:: max(1, sample.y.size // _VALUES)]
+    for share, fault, sign in ((piles[0], "raised-floor", -1), (piles[1], "clipped", 1)):
+        if share < FROZEN.pile:
+            continue
+        level = np.float32(np.quantile(y, share if sign < 0 else 1.0 - share))
+        cut = np.maximum(sample.y, level) if sign < 0 else np.minimum(sample.y, level)
+        end = "lowest" if sign < 0 else "highest"
+        label = f"{share:.1%} of the predicted values stand exactly at the {end}: a {'floor' if sign < 0 else 'ceiling'} near {level:.2f}"
+        yield Form((fault,), label, y=cut, prior=FROZEN.rare - FROZEN.pile_bonus)
 
 
 def _floored_powers(sample: Sample, geometry: BankGeometry, *, cut: bool) -> Iterator[Form]:
@@ -198,7 +232,7 @@ def _own_ranges(sample: Sample) -> Iterator[Form]:
     p, y = sample.p, sample.y
     low, high = (np.array([op(part) for part in sample.cut(y)]) for op in (np.min, np.max))
     bottom, top = (np.array([op(part) for part in sample.cut(p)]) for op in (np.min, np.max))
-    size = np.maximum(high - low, 1e-6)[sample.owner, None]
+    size = np.maximum(high - low, 1e-30)[sample.owner, None]
     for a, b in ((0.0, 1.0), (-1.0, 1.0), (-4.0, 4.0), (0.0, 4.0)):
         back = (p - a) / (b - a) * size + low[sample.owner, None]
         # That every utterance reaches both ends exactly cannot be chance; what is left of its level then is.

@@ -197,7 +197,7 @@ def _free_slope(stats: Stats) -> float | None:
     if var_p <= 0 or cov == 0:
         return None
     ols, mm = cov / var_p, math.copysign(stats.s_w_y / stats.s_w_p, cov)
-    if abs(ols) < 1e-6:
+    if abs(ols) < 1e-12:
         return None
     low, high = sorted((ols, mm))
     dp = stats.bin_p - stats.bin_p.mean()
@@ -227,7 +227,8 @@ def per_bin_hypotheses(
         out.append(Hypothesis(("normalised-per-bin",), f"each bin normalised with {name}", terms, f.rare))
     if float(stats.cov.sum()) < 0:
         # Norms of each bin, negative as Tortoise's are: the means give them, the spreads must agree.
-        norms = stats.bin_y / np.where(np.abs(stats.bin_p) > 1e-6, stats.bin_p, 1e-6)
+        least = 1e-6 * stats.s_w_p
+        norms = stats.bin_y / np.where(np.abs(stats.bin_p) > least, stats.bin_p, least)
         terms = Terms(norms, 0.0, f.free_pattern, pattern_free=True)
         out.append(Hypothesis(("sign-flipped",), "divided by negative norms of each bin", terms, f.rare))
     for plain in plains:

@@ -118,7 +118,16 @@ def test_it_is_answered_alike_twice(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "healthy"),
-    [("identical", True), ("20 bins", True), ("100 bins", True), ("one utterance", True), ("far from zero", True)],
+    [
+        ("identical", True),
+        ("20 bins", True),
+        ("100 bins", True),
+        ("one utterance", True),
+        ("far from zero", True),
+        ("small units", True),
+        ("huge units", True),
+        ("1 bin", True),
+    ],
 )
 def test_what_is_healthy_stays_healthy_in_any_shape(name: str, healthy: bool) -> None:
     assert (explain(CASES[name]()).findings == []) == healthy

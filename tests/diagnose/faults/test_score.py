@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from calib.diagnose.faults.frozen import FROZEN
+from calib.diagnose.faults.place import Place
 from calib.diagnose.faults.sample import Sample
 from calib.diagnose.faults.score import Cost, Stats, Terms, independent
 
@@ -71,7 +72,7 @@ def slow(data: list[tuple[np.ndarray, np.ndarray]], slope: float, intercept: flo
     # The spread is judged before the map, which only adds a constant to all of its logarithms.
     spreads = max(np.mean((spread - np.median(spread)) ** 2) / tau(f.tau_utterance_scale) ** 2 - 1, 0)
     fit = f.fit_weight / 2 * effective * math.log(1 - r * r)
-    return Cost(level / 2, pattern / 2, outside / 2, evenness / 2, count * (levels + spreads) / 2, fit, 0.0)
+    return Cost(level / 2, pattern / 2, outside / 2, evenness / 2, count * (levels + spreads) / 2, 0.0, fit, 0.0)
 
 
 @pytest.mark.parametrize("kind", [None, "mean", "sample"])
@@ -83,6 +84,19 @@ def test_the_cost_is_the_formula_s(slope: float, intercept: float, kind: str | N
     for part in ("level", "pattern", "scale", "evenness", "utterances", "fit", "prior"):
         assert getattr(found, part) == pytest.approx(getattr(wanted, part), rel=2e-4, abs=1e-4), part
     assert found.total == pytest.approx(found.misfit + found.fit + found.prior)
+
+
+def test_bins_that_lie_elsewhere_cost_by_the_square_and_no_band_more_than_so_much() -> None:
+    offset, error = np.array([0.1, -0.2, 0.0, 3.0]), np.array([0.05, 0.05, 0.1, 0.1])
+    stats = Stats(Sample(pairs()), place=Place(offset, error))
+    found = stats.costs([Terms(1.0, 0.0)], [0.0])[0]
+    left = math.sqrt(1 - stats.r**2)
+    tau = FROZEN.tau_place[0] + FROZEN.tau_place[1] * left
+    wanted = sum(min(d * d / (tau * tau + e * e), 25.0) for d, e in zip(offset, error, strict=True)) / 2
+    assert found.place == pytest.approx(wanted, rel=1e-3)
+    assert found.misfit == pytest.approx(
+        Stats(Sample(pairs())).costs([Terms(1.0, 0.0)], [0.0])[0].misfit + wanted, rel=1e-3
+    )
 
 
 def test_many_maps_at_once_cost_what_each_costs_alone() -> None:
