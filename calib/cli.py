@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "diagnose": ("calib.commands.diagnose", "The verdict: what is wrong and what to do next"),
     "report": ("calib.commands.report", "The verdict as one HTML page and its JSON twin"),
+    "convert": (
+        "calib.commands.convert",
+        "Mels calibrated and converted to another front end, for PAIRS or the fine-tuning of a vocoder",
+    ),
     "synth": ("calib.commands.synth", "Text -> mel -> calibrated mel -> vocoder -> WAV"),
     "run": ("calib.commands.run", "The whole pipeline from one YAML file"),
     "demo": ("calib.commands.demo", "The whole pipeline on an embedded corpus and model, three cases side by side"),

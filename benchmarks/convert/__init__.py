@@ -1,0 +1,1 @@
+"""Conversion between front ends, against the four methods of the research notes: ``python -m benchmarks.convert``."""
