@@ -9,6 +9,8 @@ import typer
 
 from calib.commands import options as o
 from calib.commands.judge import JudgeConfig, judge, render
+from calib.commands.plugins import VocoderConfig
+from calib.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -21,8 +23,27 @@ def diagnose(
         Path, typer.Argument(metavar="PAIRS", help="Folder of targets and predictions.", show_default=False)
     ],
     stats: o.StatsFile = None,
+    params: o.ParamsFile = None,
     frontend: o.OptionalFrontEnd = None,
     audio: o.AudioSource = None,
+    vocoder_frontend: Annotated[
+        str | None,
+        typer.Option(
+            "--vocoder-frontend",
+            metavar="SPEC",
+            help="Front end that the vocoder wants: a name, a YAML/JSON file, a vocoder's config file, or NAME@STATSFILE. With the audio, tells a wrong front end from a wrong model.",
+            show_default=False,
+        ),
+    ] = None,
+    vocoder: Annotated[
+        str | None,
+        typer.Option(
+            "--vocoder",
+            help="Vocoder whose declared front end is used instead: an installed name, package.module:factory, or path/to/file.py:factory.",
+            show_default=False,
+        ),
+    ] = None,
+    vocoder_checkpoint: o.VocoderCheckpoint = None,
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
@@ -39,12 +60,31 @@ def diagnose(
 ) -> None:
     """Judge and print."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
+    from calib.commands.legs import legs, render_legs, wanted
+
+    if vocoder is None and vocoder_checkpoint is not None:
+        raise UsageError("--vocoder-checkpoint needs --vocoder", hint="which vocoder is to load it?")
+    want = wanted(vocoder_frontend, None if vocoder is None else VocoderConfig(vocoder, vocoder_checkpoint))
+    if want is None and params is not None:
+        raise UsageError(
+            "--params says what inference makes of the predictions, which is compared with what the vocoder wants",
+            hint="say what that is: --vocoder-frontend NAME",
+        )
     judgement = judge(
         JudgeConfig(
             pairs, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split
         )
     )
-    o.show(render(judgement))
-    o.emit_json(json_, judgement.diagnosis.to_json(), force=force)
-    verdict = judgement.diagnosis.verdict
-    o.gate(fail_on, judgement.diagnosis.status, verdict.headline)
+    diagnosis = judgement.diagnosis
+    found = None if want is None else legs(judgement, want, params=params, stats=stats)
+    if found is None:
+        o.show(render(judgement))
+        o.emit_json(json_, diagnosis.to_json(), force=force)
+        o.gate(fail_on, diagnosis.status, diagnosis.verdict.headline)
+        return
+    if any(entry.free_running is not None for entry in judgement.pairs.entries):
+        diagnosis.skipped.pop("free running", None)  # a leg of its own now
+    alone = render(judgement, first=found.next_steps)
+    o.show([*render_legs(found), "", f"P-T by itself: {alone[0]}", *alone[1:]])
+    o.emit_json(json_, {**diagnosis.to_json(), "legs": found.to_json()}, force=force)
+    o.gate(fail_on, max(diagnosis.status, found.status, key=("pass", "warn", "fail").index), found.headline)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ import numpy as np
 
 from calib import __version__
 from calib.commands.recordings import Recordings, find_recordings
+from calib.commands.statsinput import doubts_of_data, global_space, load_normalizer, own_space
 from calib.console import table, terminal
+from calib.data.clip import Place
 from calib.data.pairs import LengthMismatch, Pair, Pairs, open_pairs
 from calib.data.sources import open_source
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
@@ -79,6 +81,9 @@ class Judgement:
         header: of the pairs: ids, front end, output space, kind.
         provenance: what can change the result.
         audio: whether the audio of the targets was there to be used.
+        recordings: the audio file of each pair, None where there is none.
+        by_bin: the statistics, where the predictions are normalised by bin with them; they were judged in the space of
+            the global values.
     """
 
     diagnosis: Diagnosis
@@ -88,6 +93,8 @@ class Judgement:
     header: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     audio: bool = False
+    recordings: list[Place | None] = field(default_factory=list)
+    by_bin: MelNormalizer | None = None
 
     @property
     def pairs(self) -> Pairs:
@@ -178,13 +185,23 @@ def judge(config: JudgeConfig) -> Judgement:
     normalizer = None
     if config.stats is not None:
         with params_warnings():
-            normalizer = MelNormalizer.load(config.stats)
+            normalizer = load_normalizer(config.stats)
         _check_stats(normalizer, frontend, header, config.stats)
+        bins = normalizer.per_bin_mean
+        if normalizer.per_bin and bins is not None and bins.size != pairs.n_mels:
+            raise DataError(
+                f"{config.stats}: statistics of {bins.size} mel bins, and the pairs have {pairs.n_mels}",
+                hint="they belong to another front end",
+            )
     space = config.output_space or header.get("output_space") or "raw"
     if space not in {"raw", "normalized"}:
         raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
+    by_bin = normalizer if space == "normalized" and normalizer is not None and normalizer.per_bin else None
+    if by_bin is not None:  # judged in the space of the global values, which parameter files live in
+        pairs.prediction_map = global_space(by_bin)
     opened = OpenedPairs(pairs)
-    recordings, deaf = _recordings(config, pairs, frontend)
+    paths = _paths(config, pairs)
+    recordings, deaf = _recordings(paths, pairs, frontend)
     notes = (
         [
             f"{len(pairs.orphans)} files without a partner were left out: {', '.join(str(o.id) for o in pairs.orphans[:3])}"
@@ -209,6 +226,12 @@ def judge(config: JudgeConfig) -> Judgement:
         )
     if deaf is not None:
         diagnosis.skipped["audio"] = deaf
+    if normalizer is not None and normalizer.frontend_id is None and "target_sd" in diagnosis.summary:
+        s = diagnosis.summary
+        doubts = doubts_of_data(normalizer, s["target_mean"], s["target_sd"], "the targets")
+        if doubts is not None:
+            terminal.warning(f"{config.stats}: {doubts}")
+            diagnosis.notes.append(doubts)
     if recordings is not None and (problems := recordings.problems()) is not None:
         diagnosis.notes.append(problems)
     diagnosis.notes[:0] = list(opened.notices)[:10]
@@ -224,11 +247,11 @@ def judge(config: JudgeConfig) -> Judgement:
         "source_digest": opened.digest(),
     }
     extra = None if normalizer is None else normalizer.extra
-    return Judgement(diagnosis, opened, frontend, extra, header, provenance, recordings is not None)
+    return Judgement(diagnosis, opened, frontend, extra, header, provenance, recordings is not None, paths, by_bin)
 
 
-def _recordings(config: JudgeConfig, pairs: Pairs, frontend: FrontEnd | None) -> tuple[Recordings | None, str | None]:
-    """The audio of the pairs, and why it cannot be used where it is there and cannot.
+def _paths(config: JudgeConfig, pairs: Pairs) -> list[Place | None]:
+    """The audio file of each pair.
 
     Raises:
         DataError: ``--audio`` cannot be opened, or none of it belongs to a pair.
@@ -240,6 +263,13 @@ def _recordings(config: JudgeConfig, pairs: Pairs, frontend: FrontEnd | None) ->
     paths, said = find_recordings(pairs.entries, source)
     if said is not None:
         terminal.notice(said)
+    return paths
+
+
+def _recordings(
+    paths: list[Place | None], pairs: Pairs, frontend: FrontEnd | None
+) -> tuple[Recordings | None, str | None]:
+    """The audio of the pairs, and why it cannot be used where it is there and cannot."""
     if not any(paths):
         return None, None
     if frontend is None:
@@ -339,15 +369,24 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
     d, stats = judgement.diagnosis, judgement.stats or {}
     after, before = d.after, d.row("before")
     names = ("r", "r_squared", "r_w", "r_w_squared", "s_w_ratio", "removable_share")
+    scale, offset, per_bin = d.scale_factor, d.offset, d.per_bin_params
+    slope, intercept = d.calibration.slope, d.calibration.intercept
+    if judgement.by_bin is not None:
+        one = (scale, offset) if per_bin is None else (np.asarray(per_bin["scale"]), np.asarray(per_bin["offset"]))
+        scales, offsets = own_space(judgement.by_bin, *one)
+        per_bin = {"scale": scales.tolist(), "offset": offsets.tolist()}
+        # A normalised bin has mean 0 and sd 1, for which these are the best two numbers.
+        scale, offset = float(scales.mean()), float(offsets.mean())
+        slope, intercept = scale * d.mel_std, offset * d.mel_std + d.mel_mean
     return {
         "schema": SCALING_SCHEMA,
-        "scale_factor": d.scale_factor,
-        "offset": d.offset,
-        "per_bin": d.per_bin_params,
+        "scale_factor": scale,
+        "offset": offset,
+        "per_bin": per_bin,
         "floor": d.calibration.floor,
         "method": d.method,
         "verdict": "no-signal" if forced else d.verdict.state,
-        "raw_map": {"slope": d.calibration.slope, "intercept": d.calibration.intercept},
+        "raw_map": {"slope": slope, "intercept": intercept},
         "fit": {
             **{name: d.summary[name] for name in names},
             "out_of_sample": {
@@ -397,13 +436,14 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
     }
 
 
-def render(judgement: Judgement, *, why: bool = True, forced: bool = False) -> list[str]:
+def render(judgement: Judgement, *, why: bool = True, forced: bool = False, first: Sequence[str] = ()) -> list[str]:
     """A Diagnosis for a tired person: verdict, table, why, what to do next.
 
     Args:
         judgement: the findings.
         why: with the rules that decided.
         forced: a file was written all the same, so "nothing was written" would be untrue.
+        first: steps that come before the diagnosis's own.
     """
     d, unit = judgement.diagnosis, judgement.unit
     v = d.verdict
@@ -425,7 +465,11 @@ def render(judgement: Judgement, *, why: bool = True, forced: bool = False) -> l
             "why (the first state whose rules all hold decides):",
             *(f"  {check.text()}" for check in v.checks),
         ]
-    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(next_steps(d), 1))]
+    lines += [
+        "",
+        "next:",
+        *(f"  {number}. {step}" for number, step in enumerate(dict.fromkeys([*first, *next_steps(d)]), 1)),
+    ]
     return lines
 
 

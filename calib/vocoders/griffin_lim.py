@@ -160,9 +160,12 @@ class GriffinLim:
         if bad:
             raise DataError(f"the mel holds {bad} NaN or infinite values of {values.size}; no audio was made")
         linear = fe.to_linear(values)
+        # What a front end overwrites at the end was there in the sound: the last frame known stands for it.
+        known = linear[: max(1, len(linear) - fe.overwrite_last)]
         if fe.floor is not None:
             # At the guard is all that was quieter than it: silence, not a hiss at the level of the guard.
-            linear = np.where(values <= fe.floor + 1e-5 * abs(fe.floor), 0.0, linear)
+            known = np.where(values[: len(known)] <= fe.floor + 1e-5 * abs(fe.floor), 0.0, known)
+        linear = np.pad(known, ((0, len(linear) - len(known)), (0, 0)), mode="edge")
         linear = np.minimum(linear, _LOUDEST) / self._row_sums
         scale = float(linear.max())
         if scale < _QUIETEST:
@@ -225,6 +228,7 @@ class GriffinLim:
         """
         fe = self.front_end
         bands, scale = self._bands(mel)
+        bands = np.pad(bands, ((0, fe.drop_last), (0, 0)), mode="edge")  # what was dropped was in the sound too
         with _one_thread():
             signal = self._search(bands, fe.spectrum_eps / scale ** (2 / fe.power)).astype(np.float64)
         if fe.preemphasis:

@@ -29,6 +29,8 @@ FRONT_ENDS = {
     "constant": {"pad_mode": "constant", "win_length": 900},
     "hop does not divide n_fft": {"n_fft": 1200, "win_length": 1000, "hop_length": 275, "padding": "same"},
     "none": {"padding": "none"},
+    "last frame dropped": {"drop_last": 1, "power": 2, "n_fft": 400, "hop_length": 160, "sample_rate": 16000},
+    "last frame overwritten": {"fmax": 8000.0, "overwrite_last": 1, "overwrite_value": 0.0},
     "end": {"padding": "end"},
     "vits": {"padding": "same", "spectrum_eps": 1e-6},
     "preemphasis": {"preemphasis": 0.97, "log_guard": "add"},

@@ -1,0 +1,307 @@
+"""``calib diagnose --vocoder-frontend``: front end or model, from files to the terminal, the JSON and the exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from speechlike import RATE, modelled, recording
+
+from calib.data.pairs import PairsWriter
+from calib.mel.frontend import FrontEnd
+from calib.mel.identify import Identification
+
+Cli = Callable[..., Any]
+COUNT = 5
+HIFIGAN = FrontEnd.load("hifigan")
+
+
+@pytest.fixture(autouse=True)
+def _nameless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identification takes seconds and has tests of its own: here it finds no name, unless a test says otherwise."""
+    monkeypatch.setattr("calib.mel.identify.identify", lambda _: Identification("", "partly", {}))
+
+
+@pytest.fixture(scope="module")
+def audio() -> list[np.ndarray]:
+    return [recording(1.2 + 0.1 * k, k) for k in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def wavs(audio: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wavs")
+    for k, x in enumerate(audio):
+        soundfile.write(folder / f"u{k}.wav", x, RATE, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def good(audio: list[np.ndarray]) -> list[np.ndarray]:
+    """What the vocoder wants."""
+    return [HIFIGAN.mel(x) for x in audio]
+
+
+def log10(mels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [np.asarray(m / np.log(10.0), np.float32) for m in mels]
+
+
+def write(
+    root: Path, predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray], frontend: FrontEnd | None = None,
+    free: Sequence[np.ndarray] | None = None,
+) -> Path:  # fmt: skip
+    header: dict[str, Any] = {"model_kind": "mean", "autoregressive": False}
+    if frontend is not None:
+        header |= {"frontend": frontend.fields(), "frontend_id": frontend.id}
+    with PairsWriter(root, header) as writer:
+        for k, (p, t) in enumerate(zip(predictions, targets, strict=True)):
+            writer.write(f"u{k}", p, t, **({} if free is None else {"free_running": free[k]}))
+    return root
+
+
+def legs(calib: Cli, *arguments: object) -> tuple[list[str], dict[str, Any]]:
+    """The terminal's lines, and the ``legs`` of the JSON; both from one command."""
+    shown = calib("diagnose", *arguments, "--json", "out.json", "--force")
+    assert shown.code == 0, shown.err
+    found = json.loads(Path("out.json").read_text(encoding="utf-8"))["legs"]
+    lines = shown.out.splitlines()
+    assert lines[0] == f"{found['headline']}: {found['sentence']}.", "the verdict comes first"
+    steps = lines[lines.index("next:") + 1 :]
+    assert [line.split(". ", 1)[1] for line in steps[: len(found["next_steps"])]] == found["next_steps"]
+    return lines, found
+
+
+# --- whom to blame --------------------------------------------------------------------------------------------------
+
+
+def test_targets_in_log10_are_the_front_ends_fault_and_the_model_is_healthy(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    targets = log10(good)
+    pairs = write(tmp_path / "pairs", modelled(targets), targets)
+    lines, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "front-end"
+    assert found["status"] == "fail"
+    assert "2.303 * target" in lines[0]
+    assert "the model is healthy" in lines[0]
+    tv, pt, pv = (found["legs"][name] for name in ("T-V", "P-T", "P-V"))
+    assert tv["findings"][0]["fault"] == "log-base"
+    assert tv["slope"] == pytest.approx(np.log(10.0), rel=1e-3)
+    assert tv["numbers"]["after_map_db"] < 0.1
+    assert tv["mae_db"] > 10.0
+    assert (pt["status"], pv["status"]) == ("pass", "fail")
+    assert any(line.startswith("P-T by itself: HEALTHY") for line in lines)
+    closed = calib("diagnose", pairs, "--audio", wavs, "--vocoder-frontend", "hifigan", "--fail-on", "fail")
+    assert closed.code == 10, "the gate closes on the front end of a healthy model"
+    assert "FRONT END TO BLAME" in closed.err
+
+
+def test_targets_of_another_system_are_named_with_the_way_to_the_vocoder(
+    calib: Cli, tmp_path: Path, wavs: Path, audio: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    melgan = FrontEnd.load("melgan")
+    found_one = Identification("", "named", {}, names=("melgan_descript",), frontend=melgan, error_db=0.0)
+    monkeypatch.setattr("calib.mel.identify.identify", lambda _: found_one)
+    targets = [melgan.mel(x) for x in audio]
+    pairs = write(tmp_path / "pairs", modelled(targets), targets)
+    lines, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["identified"]["names"] == ["melgan_descript"]
+    assert "melgan_descript mels where the vocoder wants hifigan_jik" in lines[0]
+    assert found["conversion"]["how"] == "fitted"
+    assert "--from melgan_descript --to hifigan_jik --audio SOURCE" in found["next_steps"][0]
+
+
+def test_right_targets_and_a_healthy_model_blame_neither(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good), good)
+    lines, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "neither"
+    assert "calib check vocoder" in lines[0]
+    assert found["legs"]["T-V"]["judgement"] == "identical"
+    assert found["legs"]["T-V"]["mae_db"] == 0.0
+    assert found["legs"]["P-V"]["mae_db"] == pytest.approx(found["legs"]["P-T"]["mae_db"], rel=0.02)
+    assert found["status"] != "fail"
+
+
+def test_half_a_hop_is_measured_and_does_not_blame_the_front_end(
+    calib: Cli, tmp_path: Path, wavs: Path, audio: list[np.ndarray]
+) -> None:
+    targets = [FrontEnd.load("tacotron2").mel(x) for x in audio]
+    pairs = write(tmp_path / "pairs", modelled(targets), targets)
+    _, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "neither"
+    assert found["legs"]["T-V"]["numbers"]["offset_ms"] == pytest.approx(-1000 * 128 / RATE, abs=0.8)
+    assert "but for 0.5 frames in time" in found["sentence"]
+
+
+def test_a_normalised_output_is_the_models_fault_and_its_calibration_is_judged(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    pairs = write(tmp_path / "pairs", [(p + 5) / 2 for p in modelled(good)], good, HIFIGAN)
+    vocoder = ("--audio", wavs, "--vocoder-frontend", "hifigan")
+    _, found = legs(calib, pairs, *vocoder)
+    assert found["blame"] == "model"
+    assert found["legs"]["T-V"]["status"] == "pass"
+    assert calib("fit-scaler", pairs, "-o", "fit/params.json").code == 0
+    lines, found = legs(calib, pairs, *vocoder, "--params", "fit/params.json")
+    assert found["headline"] == "MODEL TO BLAME, REPAIRED"
+    assert found["legs"]["P-V"]["status"] in {"pass", "warn"}
+    assert "after the calibration the predictions are what the vocoder wants" in "\n".join(lines)
+
+
+def test_a_calibration_that_leads_to_wrong_targets_does_not_bring_the_predictions_to_the_vocoder(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    targets = log10(good)
+    pairs = write(tmp_path / "pairs", [(p + 2) / 0.9 for p in modelled(targets)], targets)
+    assert calib("fit-scaler", pairs, "-o", "fit/params.json").code == 0
+    _, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan", "--params", "fit/params.json")
+    assert found["legs"]["P-V"]["status"] == "fail"
+    assert found["blame"] == "both"
+
+
+def test_predictions_in_the_vocoders_domain_beside_other_targets_blame_the_targets(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good), log10(good))
+    _, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "targets"
+    assert found["status"] == "warn"
+
+
+def test_another_hop_is_told_by_its_speed(calib: Cli, tmp_path: Path, wavs: Path, audio: list[np.ndarray]) -> None:
+    targets = [dataclasses.replace(HIFIGAN, hop_length=320).mel(x) for x in audio]
+    pairs = write(tmp_path / "pairs", modelled(targets), targets)
+    lines, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "front-end"
+    assert found["lengths"]["ratio"] == pytest.approx(256 / 320, rel=0.01)
+    assert "too fast" in lines[0]
+    assert found["lengths"]["speed_percent"] == pytest.approx(25.0, abs=1.0)
+
+
+def test_other_bins_are_said_without_a_comparison(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good), good)
+    _, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "vocos_mel_24k")
+    assert found["blame"] == "front-end"
+    assert found["legs"]["T-V"]["judgement"] == "80 bins, not 100"
+    assert found["legs"]["T-V"]["mae"] is None
+
+
+def test_recordings_of_other_utterances_blame_nobody(calib: Cli, tmp_path: Path, good: list[np.ndarray]) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(COUNT):  # bursts of hiss
+        loudness = np.repeat(rng.uniform(0.0, 1.0, 30) ** 3, 900)
+        soundfile.write(folder / f"u{k}.wav", 0.2 * loudness * rng.standard_normal(27000), RATE, subtype="FLOAT")
+    pairs = write(tmp_path / "pairs", modelled(good), good)
+    _, found = legs(calib, pairs, "--audio", folder, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "unknown"
+    assert found["legs"]["T-V"]["judgement"] == "unrelated"
+
+
+# --- without audio, with declarations -------------------------------------------------------------------------------
+
+
+def test_without_audio_the_legs_are_skipped_and_differing_declarations_are_a_finding(
+    calib: Cli, tmp_path: Path, good: list[np.ndarray]
+) -> None:
+    targets = log10(good)
+    pairs = write(tmp_path / "pairs", modelled(targets), targets, dataclasses.replace(HIFIGAN, log="log10"))
+    lines, found = legs(calib, pairs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "front-end"
+    assert "as declared" in lines[0]
+    assert "not verified" in lines[0]
+    assert found["legs"]["T-V"]["skipped"] == "needs audio (--audio SOURCE)"
+    assert "log" in [row["field"] for row in found["declared"]["differences"]]
+    assert found["declared"]["verified"] is None
+    assert found["declared"]["harmless"] is False
+
+
+def test_declarations_that_differ_in_what_the_sound_hardly_shows_blame_nobody(
+    calib: Cli, tmp_path: Path, good: list[np.ndarray]
+) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good), good, FrontEnd.load("tacotron2"))
+    lines, found = legs(calib, pairs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "unknown"
+    assert found["declared"]["harmless"] is True
+    assert any("hardly shows" in line for line in lines)
+
+
+def test_without_audio_and_declarations_nothing_is_claimed(calib: Cli, tmp_path: Path, good: list[np.ndarray]) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good), good)
+    _, found = legs(calib, pairs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "unknown"
+    assert found["next_steps"] == ["give the audio, so that targets and vocoder can be compared: --audio SOURCE"]
+
+
+def test_a_declaration_is_verified_on_the_audio(calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]) -> None:
+    targets = log10(good)
+    melgan = dataclasses.replace(HIFIGAN, log="log10")
+    right = write(tmp_path / "right", modelled(targets), targets, melgan)
+    _, found = legs(calib, right, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["declared"]["verified"] is True
+    assert found["declared"]["error_db"] < 0.1
+    wrong = write(tmp_path / "wrong", modelled(targets), targets, HIFIGAN)
+    lines, found = legs(calib, wrong, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "front-end"
+    assert found["declared"]["verified"] is False
+    assert any("the declaration is wrong" in line for line in lines)
+
+
+# --- the vocoder's own declaration, free running, gates -------------------------------------------------------------
+
+
+def test_the_vocoders_own_declaration_serves(calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "class V:\n    frontend = {'base': 'hifigan', 'log': 'log10'}\n    def vocode(self, mel):\n        return mel[:, 0], 22050\n\n\ndef factory(checkpoint, device):\n    return V()\n",
+        encoding="utf-8",
+    )
+    targets = log10(good)
+    pairs = write(tmp_path / "pairs", modelled(targets), targets)
+    _, found = legs(calib, pairs, "--audio", wavs, "--vocoder", f"{plugin}:factory")
+    assert found["blame"] == "neither"
+    assert found["vocoder_frontend"]["origin"] == f"declared by {plugin}:factory"
+
+
+def test_free_running_is_a_leg(calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]) -> None:
+    predictions = modelled(good)
+    pairs = write(tmp_path / "pairs", predictions, good, free=[p[: len(p) // 2] for p in predictions])
+    _, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert found["blame"] == "free-running"
+    assert "stops early" in found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--vocoder-frontend", "hifigan", "--vocoder", "griffin-lim"], "both say what the vocoder wants"),
+        (["--vocoder-checkpoint", "x.pt"], "needs --vocoder"),
+        (["--params", "x.json"], "--vocoder-frontend"),
+        (["--vocoder-frontend", "hifgan"], "hifigan"),
+    ],
+)
+def test_options_that_contradict_each_other_are_usage_errors(
+    calib: Cli, tmp_path: Path, good: list[np.ndarray], arguments: list[str], words: str
+) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good[:2]), good[:2])
+    found = calib("diagnose", pairs, *arguments)
+    assert found.code == 2
+    assert words in found.err
+
+
+def test_parameters_need_their_statistics(calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]) -> None:
+    pairs = write(tmp_path / "pairs", modelled(good), good)
+    (tmp_path / "params.json").write_text('{"scale_factor": 1.0, "offset": 0.0}', encoding="utf-8")
+    vocoder = ("--audio", wavs, "--vocoder-frontend", "hifigan")
+    assert calib("diagnose", pairs, *vocoder, "--params", tmp_path / "params.json").code == 2
+    assert calib("diagnose", pairs, *vocoder, "--params", tmp_path / "none.json").code == 3
