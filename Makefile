@@ -32,9 +32,13 @@ type: $(STAMP) ## Check types, strictly
 
 bench: $(STAMP) ## Run the benchmarks; results land beside them
 	$(BIN)/python benchmarks/front_end.py
+	$(BIN)/python benchmarks/frontends
 	$(BIN)/python benchmarks/scaler.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/diagnosis
+	$(BIN)/python benchmarks/identify
+	$(BIN)/python -m benchmarks.convert
+	$(BIN)/python benchmarks/legs
 
 clean: ## Remove the environment, caches and reports
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

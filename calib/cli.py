@@ -129,7 +129,7 @@ def _run(args: list[str]) -> int:
         return _interrupted()
     except _TerminatedError:
         terminal.warning(
-            "terminated: no half-written result was left behind; teacher-force goes on where it stopped when it is run again"
+            "terminated: no half-written result was left behind; teacher-force and convert go on where they stopped when they are run again"
         )
         return 143
     except BrokenPipeError:
@@ -163,7 +163,7 @@ def _run(args: list[str]) -> int:
 
 def _interrupted() -> int:
     terminal.warning(
-        "interrupted: no half-written result was left behind; teacher-force goes on where it stopped when it is run again"
+        "interrupted: no half-written result was left behind; teacher-force and convert go on where they stopped when they are run again"
     )
     return 130
 
