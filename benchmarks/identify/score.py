@@ -1,0 +1,175 @@
+"""Right, a set, or confidently wrong: each parameter of an answer against the truth.
+
+A parameter is *identifiable* in a case when the data can tell it: an oracle that knows the truth changes it and looks at
+what becomes of the mel, after what is free by construction (a level by bin where the mel is normalised by bin, ...).
+
+Answers: ``right``; ``set`` - the truth is among the alternatives named, or no value is claimed; ``wrong`` - a value is
+claimed, its alternatives exclude the truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from benchmarks.identify.cases import Case, Made
+from calib.mel.frontend import FrontEnd
+from calib.mel.identify import Found, Identification
+
+__all__ = ["PARAMETERS", "equivalent", "score"]
+
+PARAMETERS = (
+    "sample_rate", "hop_length", "n_fft", "win_length", "window", "window_periodic", "padding", "pad_mode", "n_mels", "fmin", "fmax", "mel_scale", "filter_norm", "fb_sample_rate",
+    "power", "preemphasis", "log", "log_guard", "log_eps", "spectrum_eps", "normalisation", "layout", "dtype",
+)  # fmt: skip
+_ANY = {"any", "any base", "another", "too small to see here"}
+
+
+def _ln(fe: FrontEnd, samples: np.ndarray) -> np.ndarray:
+    """The mel in ln units of the filterbank's output, before any normalisation."""
+    bare = dataclasses.replace(fe, log="ln", log_multiplier=1.0, post_scale=1.0, post_offset=0.0, post_mean=None, post_std=None, utterance_norm=None, clip_min=None, clip_max=None, overwrite_last=0)  # fmt: skip
+    return np.asarray(bare.mel(samples), np.float64)
+
+
+def identifiable(case: Case, made: Made) -> dict[str, bool]:
+    """Which parameters the data of a case can tell."""
+    fe = made.truth
+    out = dict.fromkeys(PARAMETERS, True)
+    by_bin = fe.post_mean is not None or fe.utterance_norm == "instance"
+    normalised = (
+        by_bin or fe.post_std is not None or fe.utterance_norm is not None or fe.post_scale != 1 or fe.post_offset != 0
+    )
+    out["filter_norm"] = not by_bin
+    out["log"] = fe.log == "none" or not normalised
+    fine = case.dtype == "float32"
+    out["window_periodic"] = fine and fe.window != "rectangular"
+    if case.noise < 1.0:
+        for name in ("window_periodic", "pad_mode", "log_guard", "log_eps", "spectrum_eps", "n_fft", "preemphasis", "win_length", "window", "log", "filter_norm", "normalisation"):  # fmt: skip
+            out[name] = False
+        return out
+    linear = np.asarray(fe.linear(made.inner), np.float64)
+    base = _ln(fe, made.inner)
+    if fe.padding in {"center", "same"} and not case.cut:
+        other = dataclasses.replace(fe, pad_mode="constant" if fe.pad_mode == "reflect" else "reflect")
+        out["pad_mode"] = bool((np.abs(_ln(other, made.inner) - base) > (0.02 if fine else 0.2)).sum() >= 10)
+    else:
+        out["pad_mode"] = False
+    if fe.log == "none":
+        for name in ("log_guard", "log_eps", "spectrum_eps"):
+            out[name] = False
+        return out
+    if fe.log_guard == "clamp":
+        seen = linear <= fe.log_eps
+        # A wall by bin (after statistics) needs cells in many bins.
+        enough = seen.sum() >= 12 and (seen.any(0).mean() > 0.2 or not normalised)
+    else:
+        enough = (fe.log_eps / np.maximum(linear, 1e-30) > 0.03).sum() >= 300 and fine
+    # Equally identifiable it must be what lifts the cells, not an eps in the spectrum that lies above it.
+    if fe.spectrum_eps:
+        without = _ln(dataclasses.replace(fe, spectrum_eps=1e-30), made.inner)
+        lifted = int((np.abs(without - base) > 0.02).sum())
+        out["spectrum_eps"] = lifted >= 300 and fine
+        if lifted >= 300:
+            enough = False  # two guards at once: the oracle does not say which one a cell is due to
+    out["log_guard"] = out["log_eps"] = bool(enough)
+    return out
+
+
+def _truth(case: Case, made: Made) -> dict[str, Any]:
+    fe = made.truth
+    values = {name: getattr(fe, name) for name in PARAMETERS if hasattr(fe, name)}
+    kind = fe.utterance_norm if fe.utterance_norm in {"minmax", "instance"} else "by bin" if fe.post_mean is not None or fe.post_std is not None else "global"  # fmt: skip
+    values |= {"normalisation": kind, "layout": case.layout, "dtype": case.dtype}
+    if fe.log == "log10" and fe.log_multiplier != 1:
+        values["log"] = f"{fe.log_multiplier:g} log10"
+    return values
+
+
+def _found(result: Identification) -> dict[str, Found]:
+    out = dict(result.fields)
+    utterance = out.get("utterance_norm")
+    if utterance is not None and utterance.value is not None:
+        kind = utterance.value
+    else:
+        kind = "by bin" if "post_norm" in out else "global"
+    if out:
+        doubted = "post_norm" in out and out["post_norm"].confidence == 0.0
+        out["normalisation"] = Found(None if doubted else kind, 0.0 if doubted else 0.9)
+    return out
+
+
+def _near(name: str, value: Any, truth: Any) -> bool:
+    if value is None or truth is None or isinstance(value, (str, bool)) or isinstance(truth, (str, bool)):
+        return bool(value == truth)
+    value, truth = float(value), float(truth)
+    if name == "fmin":
+        return abs(value - truth) <= 1.0
+    if name == "fmax":
+        return abs(value - truth) <= max(2.0, 5e-4 * truth)
+    if name in {"log_eps", "spectrum_eps"}:
+        return abs(value - truth) <= 0.1 * abs(truth)
+    if name == "preemphasis":
+        return abs(value - truth) <= 0.005
+    return value == truth
+
+
+def verdict(name: str, found: Found | None, truth: Any) -> str:
+    """``right``, ``set`` or ``wrong``."""
+    if found is None:
+        return "set"
+    if found.confidence == 0.0:
+        return "set"
+    among = any(v in _ANY if isinstance(v, str) else False for v in found.confounded) or any(_near(name, v, truth) for v in found.confounded)  # fmt: skip
+    if found.value is None and name not in {"filter_norm", "normalisation"}:
+        return "set"
+    if found.value is None and name == "filter_norm" and found.confidence == 0.0:
+        return "set"
+    if _near(name, found.value, truth):
+        return "set" if found.confounded and found.confidence < 0.7 else "right"
+    if among:
+        return "set"
+    if found.interval is not None and not isinstance(truth, str) and truth is not None and found.interval[0] - 0.5 <= float(truth) <= found.interval[1] + 0.5 and name in {"fmin", "fmax", "win_length"}:  # fmt: skip
+        return "right" if name != "win_length" else "set"
+    return "wrong"
+
+
+def score(case: Case, made: Made, result: Identification) -> dict[str, Any]:
+    """One row: the verdict of every parameter, whether it was identifiable, and the names."""
+    can, truth, found = identifiable(case, made), _truth(case, made), _found(result)
+    row: dict[str, Any] = {"group": case.group, "name": case.name, "corpus": case.corpus, "status": result.status, "names": list(result.names), "family_names": list(result.family_names), "error_db": result.error_db, "noise_db": result.noise_db, "seconds": result.seconds}  # fmt: skip
+    row["parameters"] = {}
+    for name in PARAMETERS:
+        if name == "padding" and case.cut:
+            continue
+        row["parameters"][name] = {
+            "verdict": verdict(name, found.get(name), truth.get(name)),
+            "identifiable": can[name],
+            "truth": truth.get(name),
+            "found": None if name not in found else found[name].value,
+        }
+    if case.entry:
+        row["named"] = case.entry in result.names
+        row["in_family"] = case.entry in result.family_names or case.entry in result.names
+        row["strangers"] = (
+            [name for name in result.names if not equivalent(name, case, made)] if case.noise == 1.0 else []
+        )
+    return row
+
+
+def equivalent(name: str, case: Case, made: Made) -> bool:
+    """Whether another catalogued front end gives this mel, to what float32 shows, up to statistics where it needs them."""
+    from calib.mel.catalogue import catalogue
+
+    entry = catalogue()[name]
+    fe = entry.frontend
+    if fe.sample_rate != made.truth.sample_rate:
+        return False
+    if case.statistics is not None and entry.statistics is not None:
+        a, b = _ln(fe, made.inner), _ln(made.truth, made.inner)
+    else:
+        a, b = fe.mel(made.inner).astype(np.float64), made.truth.mel(made.inner).astype(np.float64)
+    if a.shape != b.shape:
+        return False
+    return bool((np.abs(a - b) > 2e-3 * max(1.0, float(b.std()))).mean() < 1e-4)

@@ -1,0 +1,9 @@
+"""Which front end made a mel: from recordings and their mels, or (less) from mels alone."""
+
+from __future__ import annotations
+
+from calib.mel.identify.identifying import identify
+from calib.mel.identify.melonly import identify_mels
+from calib.mel.identify.results import Clip, Contradiction, Found, Identification, NamedMatch
+
+__all__ = ["Clip", "Contradiction", "Found", "Identification", "NamedMatch", "identify", "identify_mels"]

@@ -1,0 +1,350 @@
+"""From a placed mel to the analysis that made it: bank, window, FFT length, power and place of the frames.
+
+The order: a curve from bins to Hz (each bin's best-correlated narrow band) gives mel scale, fmin and fmax roughly; the
+window's width and shape, power and FFT length follow by what they leave; then everything real-valued is polished
+together, and what has whole or usual values is snapped where the loss does not notice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from calib.mel.filterbank import hz_to_mel, mel_to_hz
+from calib.mel.identify.align import standardise
+from calib.mel.identify.scene import Fit, Scene, paired_t
+from calib.mel.identify.spectra import Core, edges_of
+
+__all__ = [
+    "bank_curve",
+    "bank_variants",
+    "curve_edges",
+    "lengths",
+    "n_ffts",
+    "quiet_cells",
+    "search",
+    "settle",
+    "usual",
+]
+_N_FFT = (256, 320, 400, 480, 512, 600, 640, 800, 882, 960, 1000, 1024, 1102, 1103, 1200, 1280, 1323, 1536, 1600, 1764, 1920, 2000, 2048, 2205, 2400, 2560, 3072, 3200, 4096, 8192)  # fmt: skip
+_ROUND_HZ = (0.0, 20.0, 30.0, 40.0, 50.0, 55.0, 60.0, 64.0, 65.0, 70.0, 75.0, 80.0, 90.0, 95.0, 100.0, 110.0, 120.0, 125.0, 130.0, 133.3333, 150.0, 160.0, 180.0, 200.0, 250.0, 300.0)  # fmt: skip
+
+
+def bank_curve(scene: Scene, core: Core) -> tuple[np.ndarray, np.ndarray]:
+    """Frequency in Hz that each bin follows best, ``(M,)``, and how well (correlation).
+
+    Args:
+        scene: the mel.
+        core: an analysis whose bank is not looked at.
+    """
+    power = np.concatenate([b.power(core) for b in scene.benches])
+    hz = np.arange(core.n_fft // 2 + 1) * (core.rate / core.n_fft)
+    grid = 220
+    low, high = (float(hz_to_mel(f, "slaney")) for f in (0.0, core.rate / 2))
+    centres = mel_to_hz(np.linspace(low, high, grid + 2), "slaney")[1:-1]
+    # As wide as the bins of an 80-bin bank over the band, and no narrower than the window can resolve.
+    spacing = np.gradient(centres) * grid / max(scene.bins, 40)
+    half = np.maximum(spacing, 1.2 * core.rate / core.width)
+    filters = np.maximum(0.0, 1.0 - np.abs(hz[:, None] - centres[None]) / half[None]).astype(np.float32)
+    level = np.log(np.sqrt(power) @ filters + 1e-9)
+    x = standardise(level.astype(np.float64))
+    y = scene.scaled
+    match = (y.T @ x) / np.maximum(scene.count, 1.0)[:, None]
+    sign = 1.0 if np.sum(np.max(match, axis=1)) >= np.sum(np.max(-match, axis=1)) else -1.0
+    match = match * sign
+    at = np.argmax(match, axis=1)
+    inner = np.clip(at, 1, grid - 2)
+    rows = np.arange(scene.bins)
+    left, here, right = match[rows, inner - 1], match[rows, inner], match[rows, inner + 1]
+    bend = left - 2 * here + right
+    move = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
+    place = np.where(at == inner, at + np.clip(move, -1, 1), at)
+    return np.interp(place, np.arange(grid), centres), np.max(match, axis=1)
+
+
+def curve_edges(
+    curve: np.ndarray, strength: np.ndarray, scale: str, ratio: float, limit: float
+) -> tuple[float, float, float]:
+    """fmin, fmax (on the bank's own axis) and misfit of a mel scale to a bank curve, by a robust line in mels."""
+    bins = len(curve)
+    k = np.arange(1, bins + 1, dtype=np.float64)
+    mel = np.asarray(hz_to_mel(curve / ratio, scale))
+    w = np.clip(strength, 0.0, 1.0) ** 4 + 1e-6
+    for _ in range(25):
+        total = w.sum()
+        mean_k, mean_m = (w * k).sum() / total, (w * mel).sum() / total
+        slope = (w * (k - mean_k) * (mel - mean_m)).sum() / max((w * (k - mean_k) ** 2).sum(), 1e-9)
+        rest = mel - mean_m - slope * (k - mean_k)
+        unit = max(float(np.median(np.abs(rest))), 0.05 * abs(slope))
+        w = (np.clip(strength, 0.0, 1.0) ** 4 + 1e-6) / (1.0 + (rest / (1.5 * unit)) ** 2)
+    low, high = mean_m - slope * mean_k, mean_m + slope * (bins + 1 - mean_k)
+    top = limit / ratio
+    fmin = float(mel_to_hz(max(low, 0.0), scale))
+    fmax = min(float(mel_to_hz(max(high, low + 1.0), scale)), top)
+    return min(fmin, 0.4 * fmax), fmax, float(np.median(np.abs(rest)) / max(abs(slope), 1e-9))
+
+
+def search(scene: Scene, start: Core, band: float = np.inf) -> Fit:
+    """The best analysis for a scene: real-valued where that is searched; `settle` makes it whole.
+
+    Args:
+        scene: the mel.
+        start: rate, hop and place; the rest is searched.
+        band: Hz above which the audio holds nothing.
+    """
+    curve, strength = bank_curve(scene, start)
+    starts = []
+    for scale, ratio in itertools.product(("slaney", "htk"), _ratios(start.rate)):
+        fmin, fmax, misfit = curve_edges(curve, strength, scale, ratio, start.rate / 2)
+        starts.append((misfit, start.but(scale=scale, ratio=ratio, fmin=fmin, fmax=fmax)))
+    plain = [core for _, core in starts if core.ratio == 1.0]
+    odd = min((s for s in starts if s[1].ratio != 1.0), key=lambda s: s[0])
+    if odd[0] < 0.6 * min(misfit for misfit, core in starts if core.ratio == 1.0):
+        plain.append(odd[1])
+    plain += _usual_banks(scene, start)
+    fits = [scene.polish(core, ("fmin", "fmax", "centre"), 3) for core in plain]
+    best = min(fits, key=lambda f: f.loss)
+    if band < start.rate / 2 - 200.0:
+        scene.hear(edges_of(best.core, scene.bins)[2:] < band)
+        best = scene.fit(best.core)
+    best = _guarded(scene, best)
+    best = _window(scene, best)
+    least = min(f.loss for f in fits)
+    for other in fits:  # the scale again, with the window that was found
+        if (other.core.scale, other.core.ratio) != (best.core.scale, best.core.ratio) and other.loss < 1.6 * least:
+            found = best.core
+            trial = scene.polish(other.core.but(width=found.width, window=found.window, n_fft=found.n_fft, centre=found.centre, power=found.power, guard=found.guard), ("fmin", "fmax"), 3)  # fmt: skip
+            best = min(best, trial, key=lambda f: f.loss)
+    best = scene.polish(best.core, _ALL, 6)
+    return lengths(scene, _unguarded(scene, best))
+
+
+def _usual_banks(scene: Scene, start: Core) -> list[Core]:
+    """The bank of each scale that fits best among the usual ones: where every bin follows one loudness, curves mislead."""
+    few = scene.sparse(120)
+    tops = sorted({f for f in (5500.0, 6500.0, 7600.0, 8000.0, 9500.0, 11025.0, 12000.0) if f < start.rate / 2} | {start.rate / 2})  # fmt: skip
+    out = []
+    for scale in ("slaney", "htk"):
+        cores = [start.but(scale=scale, fmin=low, fmax=high) for low in (0.0, 40.0, 80.0, 125.0) for high in tops]
+        out.append(min(cores, key=lambda core: few.fit(core).loss))
+    return out
+
+
+def _unguarded(scene: Scene, fit: Fit) -> Fit:
+    """Without a guard that no cell needs: an early, wrong analysis may have called for one."""
+    if not fit.core.guard:
+        return fit
+    bare = scene.polish(fit.core.but(guard=0.0), _ALL, 4)
+    return bare if bare.loss < 1.1 * fit.loss or _lifted(scene, fit) < 30 else fit
+
+
+def _ratios(rate: int) -> list[float]:
+    """Hz of the audio per Hz of a bank that may have been built for another rate; 1 first."""
+    return [1.0, *sorted({rate / other for other in (16000, 22050, 24000, 44100, 48000)} - {1.0})]
+
+
+def _guarded(scene: Scene, fit: Fit) -> Fit:
+    """Is something as large as the signal added before the logarithm, as in ln(1 + m)?"""
+    trials = [fit]
+    for norm in ("slaney", None):  # with a guard, the height of the filters is no constant by bin any more
+        linear = np.exp(scene.log(fit.core.but(guard=0.0, norm=norm)))
+        middle = float(np.median(linear))
+        trials += [
+            scene.lines(fit.core.but(norm=norm, guard=guard), np.log(linear + guard * middle))
+            for guard in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+        ]
+    best = min(trials, key=lambda f: f.loss)
+    return best if best.loss < 0.97 * fit.loss else fit
+
+
+def _window(scene: Scene, fit: Fit) -> Fit:
+    """Width and shape of the window, and power: a coarse scan of widths, then the shapes at their own best width."""
+    best = fit
+    hop = best.core.hop
+    for width in np.geomspace(max(64.0, 0.9 * hop), min(8.0 * hop, 0.25 * best.core.rate), 9):
+        trial = scene.fit(best.core.but(width=float(width), n_fft=_at_least(width), window="hann"))
+        if trial.loss < best.loss:
+            best = trial
+    best = scene.polish(best.core, ("width", "centre", "fmin", "fmax"), 4)
+    for window, power in itertools.product(("hann", "hamming", "rectangular"), (1, 2)):
+        if (window, power) == (best.core.window, best.core.power):
+            continue
+        factor = {"hann": 1.0, "hamming": 0.92, "rectangular": 0.7}
+        width = best.core.width * factor[window] / factor[best.core.window]
+        trial = scene.polish(best.core.but(window=window, power=power, width=width, n_fft=max(best.core.n_fft, _at_least(width))), ("width",), 2)  # fmt: skip
+        if trial.loss < 1.15 * best.loss:
+            trial = scene.polish(trial.core, ("width", "centre", "fmin", "fmax"), 2)
+        if trial.loss < best.loss:
+            best = trial
+    return best
+
+
+def _at_least(width: float) -> int:
+    return int(2 ** np.ceil(np.log2(max(width, 64.0) - 1e-6)))
+
+
+_ALL = ("fmin", "fmax", "centre", "width")
+
+
+def settle(scene: Scene, fit: Fit) -> Fit:
+    """FFT length, pre-emphasis, bank variants: whatever brings the loss down to rounding, from the cheap to the rare."""
+    best = _unguarded(scene, fit)
+    if best.loss > scene.exact:
+        best = quiet_cells(scene, best)
+    best = _other_norm(scene, best)
+    if best.loss > scene.exact:
+        trial = _other_norm(scene, scene.polish(best.core.but(preemphasis=0.9), ("preemphasis", *_ALL), 6))
+        if trial.loss < 0.9 * best.loss:
+            best = _other_norm(scene, lengths(scene, trial))
+    if best.loss > scene.exact:
+        best = _scanned(scene, best)
+    if best.loss > scene.exact:
+        best = min([best, *bank_variants(scene, best)], key=lambda f: f.loss)
+        best = lengths(scene, best)
+    return _unguarded(scene, best)
+
+
+def _other_norm(scene: Scene, fit: Fit) -> Fit:
+    """With a guard the area norm is no level by bin: the other one, where the fit is not exact."""
+    if not fit.core.guard or fit.loss < scene.exact:
+        return fit
+    other = scene.fit(fit.core.but(norm=None if fit.core.norm else "slaney"))
+    trials = [other.core.but(guard=float(fit.core.guard * factor)) for factor in (0.1, 0.3, 1.0, 3.0, 10.0)]
+    return min(fit, scene.polish(min(trials, key=lambda c: scene.fit(c).loss), _ALL, 8), key=lambda f: f.loss)
+
+
+def _scanned(scene: Scene, fit: Fit) -> Fit:
+    """FFT lengths that nobody would guess; only where little else is wrong."""
+    if fit.loss > 0.1:
+        return fit
+    found = _scan(scene, fit)
+    if found.loss > 0.8 * fit.loss:
+        return fit
+    return _whole_if_better(scene, scene.polish(found.core, _ALL, 4))
+
+
+def lengths(scene: Scene, fit: Fit) -> Fit:
+    """The FFT length for the width found, then whole widths around it, then the other real-valued fields once more."""
+    trials = [scene.fit(fit.core.but(n_fft=n, width=min(fit.core.width, float(n)))) for n in n_ffts(fit.core)]
+    best = scene.polish(min([fit, *trials], key=lambda f: f.loss).core, _ALL, 4)
+    return _whole_if_better(scene, best)
+
+
+def _whole_if_better(scene: Scene, best: Fit) -> Fit:
+    if scene.errors(best, ("width",))["width"] > 3.0:  # noise would make a lottery of what follows
+        return best
+    top = _whole(scene, best)
+    return scene.polish(top.core, ("fmin", "fmax"), 4) if top.loss < 1.05 * best.loss else best
+
+
+def _scan(scene: Scene, fit: Fit) -> Fit:
+    """Every even FFT length (then its odd neighbours) up to four times the window, on few frames; the best three on all."""
+    core = fit.core
+    few = scene.sparse(70)
+    sizes = list(range(int(np.ceil(core.width * 0.99 / 2)) * 2, int(min(4.1 * core.width, 2.2 * core.width + 1200)), 2))
+    sizes = sizes[:600]
+    losses = {n: few.fit(core.but(n_fft=n, width=min(core.width, float(n)))).loss for n in sizes}
+    found = sorted(losses, key=lambda n: losses[n])[:3]
+    near = {n + d for n in found[:1] for d in (-1, 1) if n + d >= core.width}
+    fits = [scene.polish(core.but(n_fft=n, width=min(core.width, float(n))), ("width",), 2) for n in {*found, *near}]
+    return min(fits, key=lambda f: f.loss)
+
+
+def _whole(scene: Scene, fit: Fit) -> Fit:
+    """The best of the whole widths around a width, with starts on whole samples, and FFTs that the window may fill."""
+    core, whole = fit.core, []
+    for width in (round(core.width) + d for d in (0, -1, 1)):
+        first = core.centre - width / 2  # of the window: a whole sample
+        starts = {np.floor(first), np.ceil(first)} if abs(first - round(first)) > 0.2 else {round(first)}
+        sizes = {n for n in (core.n_fft, width, width + 1, width + width % 2) if n >= width}
+        whole += [
+            scene.fit(core.but(width=float(width), centre=float(start) + width / 2, n_fft=int(n_fft)))
+            for start in starts
+            for n_fft in sizes
+        ]
+    return min(whole, key=lambda f: f.loss)
+
+
+def quiet_cells(scene: Scene, fit: Fit) -> Fit:
+    """What is added before the logarithm or to the spectrum, where it shows: in quiet cells.
+
+    Returns:
+        The fit with ``guard`` or ``eps`` set where that leaves clearly less, else the fit as it was.
+    """
+    core = fit.core
+    plain = scene.fit(core.but(guard=0.0, eps=0.0)) if core.guard or core.eps else fit
+    trials: list[Fit] = []
+    for clamp in (False, True):
+        added = [scene.fit(plain.core.but(eps=float(e), eps_clamp=clamp)) for e in np.geomspace(1e-11, 1e-3, 9)]
+        trials.append(_polished_if_better(scene, min(added, key=lambda f: f.loss), plain))
+    if not core.guard:
+        least = min([plain, *trials], key=lambda f: f.loss)
+        for base in {plain.core, least.core}:  # alone, and together with what was added to the spectrum
+            for norm in ("slaney", None):  # the height of the filters is no level by bin any more
+                linear = np.concatenate([b.linear(base.but(norm=norm)) for b in scene.benches])
+                middle = float(np.median(linear))
+                guards = [scene.lines(base.but(norm=norm, guard=float(g)), np.log(linear + g * middle + 1e-30).astype(np.float64)) for g in np.geomspace(1e-5, 0.3, 10)]  # fmt: skip
+                trials.append(_polished_if_better(scene, min(guards, key=lambda f: f.loss), min(plain, least, key=lambda f: f.loss)))  # fmt: skip
+    kept = fit
+    for trial in sorted(trials, key=lambda f: f.loss):
+        if (
+            trial.loss < 0.9 * kept.loss
+            and paired_t(kept.residual, trial.residual) > 4.0
+            and _lifted(scene, trial) >= 30
+        ):
+            kept = trial
+            break
+    return kept
+
+
+def _lifted(scene: Scene, fit: Fit) -> int:
+    """Cells that guard and eps of a fit lift by more than half a percent."""
+    bare = scene.log(fit.core.but(guard=0.0, eps=0.0))
+    return int((((fit.log - bare) > 0.005) & (scene.weight > 0)).sum())
+
+
+def _polished_if_better(scene: Scene, fit: Fit, than: Fit) -> Fit:
+    return fit if fit.loss > 0.99 * than.loss else scene.polish(fit.core, _ALL[:2], 5)
+
+
+def bank_variants(scene: Scene, fit: Fit, *, few: bool = False) -> list[Fit]:
+    """Other mel scales and banks built for another rate, each with its own best edges.
+
+    Args:
+        scene: the mel.
+        fit: the bank that is doubted.
+        few: only the scales, at the bank's own rate.
+    """
+    edges = edges_of(fit.core, scene.bins)
+    centres, strength = edges[1:-1], np.ones(scene.bins)
+    out = []
+    for scale in ("slaney", "htk", "htk_tf"):
+        for ratio in [fit.core.ratio] if few else _ratios(fit.core.rate):
+            if scale == "htk_tf" and ratio != 1.0:
+                continue
+            if (scale, ratio) == (fit.core.scale, fit.core.ratio):
+                continue
+            curve_scale = "htk" if scale == "htk_tf" else scale
+            fmin, fmax, misfit = curve_edges(centres, strength, curve_scale, ratio, fit.core.rate / 2)
+            if misfit < 0.25 or few:
+                out.append(scene.polish(fit.core.but(scale=scale, ratio=ratio, fmin=fmin, fmax=fmax), ("fmin", "fmax"), 3))  # fmt: skip
+    return out
+
+
+def n_ffts(core: Core) -> list[int]:
+    """FFT lengths that a window of this width may have."""
+    low, high = core.width * 0.985, core.width * 4.2
+    return sorted({n for n in _N_FFT if low <= n <= high} | {round(core.width)})
+
+
+def usual(value: float, error: float, extra: Sequence[float] = ()) -> Iterator[float]:
+    """Values that people write near a frequency in Hz, the usual ones first."""
+    for known in (*extra, *_ROUND_HZ):
+        if abs(known - value) <= error:
+            yield known
+    for step in (1000.0, 500.0, 100.0, 50.0, 10.0, 5.0, 1.0, 0.5):
+        near = round(value / step) * step
+        if abs(near - value) <= error:
+            yield near

@@ -1,0 +1,270 @@
+"""From audio and mel to the front end: exactly where the mel was computed, as sets where the data cannot tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from calib.data.audio import read_audio
+from calib.demo import CORPUS
+from calib.errors import DataError
+from calib.mel.frontend import FrontEnd
+from calib.mel.identify import Clip, Identification, identify, identify_mels
+
+RATE = 22050
+
+
+@functools.cache
+def audio(rate: int = RATE) -> np.ndarray:
+    """Five seconds of the demo corpus (synthetic voices), with 16-bit values as files have them."""
+    import soxr
+
+    parts: list[np.ndarray] = []
+    for path in sorted((CORPUS / "wavs").glob("*.flac"))[3:]:
+        parts.append(read_audio(path, RATE).samples)
+        if sum(map(len, parts)) > 5 * RATE:
+            break
+    x = np.concatenate(parts)[: 5 * RATE]
+    x = x if rate == RATE else soxr.resample(x, RATE, rate, quality="HQ")
+    return np.asarray(np.rint(x * 32768) / 32768, np.float32)
+
+
+def answer(frontend: FrontEnd, mel: np.ndarray | None = None, samples: np.ndarray | None = None, **more: Any) -> Identification:  # fmt: skip
+    """Identify what a front end makes of the audio."""
+    x = audio(frontend.sample_rate) if samples is None else samples
+    return identify([Clip("a", x, frontend.sample_rate, frontend.mel(x) if mel is None else mel)], **more)
+
+
+def values(result: Identification, *names: str) -> tuple[Any, ...]:
+    """Values of fields, all of them claimed without alternatives."""
+    assert all(not result.fields[name].confounded for name in names), {n: result.fields[n] for n in names}
+    return tuple(result.fields[name].value for name in names)
+
+
+@pytest.mark.parametrize("name", ["tacotron2_nv", "hifigan_jik", "vocos_mel_24k", "xtts_dvae", "nemo_vits"])
+def test_catalogued_front_ends_are_named_and_reproduced(name: str) -> None:
+    frontend = FrontEnd.load(name)
+    result = answer(frontend)
+    assert name in result.names
+    assert result.status == "named"
+    assert result.error_db is not None
+    assert result.error_db < 1e-3
+    assert name in result.headline or result.names[0] in result.headline
+    # A different filterbank is never among the names.
+    assert all(FrontEnd.load(other).family == frontend.family for other in result.names)
+    assert values(result, "hop_length", "n_fft", "mel_scale", "power", "n_mels") == (
+        frontend.hop_length, frontend.n_fft, frontend.mel_scale, frontend.power, frontend.n_mels,
+    )  # fmt: skip
+
+
+def test_half_a_hop_is_seen() -> None:
+    centred, same = answer(FrontEnd.load("tacotron2")), answer(FrontEnd.load("hifigan"))
+    assert values(centred, "padding") == ("center",)
+    assert values(same, "padding") == ("same",)
+    assert not set(centred.names) & set(same.names)
+
+
+def test_a_front_end_outside_the_catalogue_is_described_and_reproduced() -> None:
+    truth = FrontEnd(
+        n_fft=1130, win_length=1000, hop_length=271, fmin=37.3, fmax=9777.0, n_mels=55, mel_scale="htk", filter_norm=None, power=2, log="log10", log_multiplier=10.0, log_eps=1e-9,
+    )  # fmt: skip
+    result = answer(truth)
+    assert result.names == ()
+    assert result.status == "described"
+    assert values(result, "n_fft", "hop_length", "mel_scale", "power", "window") == (1130, 271, "htk", 2, "hann")  # fmt: skip
+    assert abs(result.fields["fmin"].value - 37.3) < 0.1
+    assert abs(result.fields["fmax"].value - 9777.0) < 1.0
+    assert result.fields["filter_norm"].value is None
+    assert result.fields["filter_norm"].confidence > 0.9
+    assert result.frontend is not None
+    again = result.frontend.mel(audio())
+    assert np.abs(again - truth.mel(audio()))[3:-3].mean() < 1e-3
+    assert result.nearest is not None
+    assert result.differences
+
+
+def test_layout_is_found_and_does_not_matter() -> None:
+    frontend = FrontEnd.load("hifigan")
+    mel = frontend.mel(audio())
+    assert answer(frontend, mel).layout == "TM"
+    other = answer(frontend, np.ascontiguousarray(mel.T))
+    assert other.layout == "MT"
+    assert "hifigan_jik" in other.names
+
+
+def test_a_gain_is_a_set_of_gain_and_offset_never_a_guess() -> None:
+    frontend = FrontEnd.load("tacotron2")
+    x = audio()
+    result = answer(frontend, frontend.mel(x * np.float32(0.5)), x)
+    gain = result.fields["gain_db"]
+    assert gain.value is None
+    assert gain.confounded[0] == pytest.approx(20 * np.log10(0.5), abs=0.01)
+    assert "an added constant" in gain.confounded
+    assert "tacotron2_nv" in result.family_names
+
+
+def test_statistics_by_bin_hide_area_norm_and_log_base() -> None:
+    frontend = FrontEnd.load("pwg_ljspeech")
+    mel = frontend.mel(audio())
+    normalised = ((mel - mel.mean(0)) / (mel.std(0) + 0.3)).astype(np.float32)
+    result = answer(frontend, normalised)
+    assert result.fields["filter_norm"].confidence == 0.0
+    assert set(result.fields["filter_norm"].confounded) == {"slaney", None}
+    assert result.fields["log"].value is None
+    assert "pwg_ljspeech" in result.names  # whose statistics are not part of its name
+    assert "coqui_ap_default" not in result.names
+    assert values(result, "fmin", "fmax", "mel_scale") == (80.0, 7600.0, "slaney")
+
+
+def test_global_normalisation_is_a_slope_of_several_makings() -> None:
+    truth = dataclasses.replace(FrontEnd.load("hifigan"), post_scale=1 / 2.3, post_offset=2.1)
+    result = answer(truth)
+    assert result.names == ()
+    assert "hifigan_jik" in result.family_names
+    assert result.nearest is not None
+    assert result.fields["slope"].value == pytest.approx(1 / 2.3, rel=1e-4)
+    assert result.fields["log"].value is None
+    assert {"ln", "log10"} <= set(result.fields["log"].confounded)
+    assert result.error_db is not None
+    assert result.error_db < 0.01
+
+
+def test_normalisation_by_utterance_is_seen() -> None:
+    truth = dataclasses.replace(FrontEnd.load("tacotron2"), utterance_norm="minmax")
+    result = answer(truth)
+    assert result.fields["utterance_norm"].value == "minmax"
+    assert result.fields["gain_db"].value is None
+    assert values(result, "padding", "fmax") == ("center", 8000.0)
+
+
+def test_preemphasis_window_and_guard_of_an_unknown_front_end() -> None:
+    truth = FrontEnd(preemphasis=0.97, window="hamming", win_length=800, fmin=50.0, fmax=9000.0, log_eps=1e-3, log_guard="add")  # fmt: skip
+    result = answer(truth)
+    assert result.fields["preemphasis"].value == pytest.approx(0.97, abs=1e-3)
+    assert values(result, "window", "win_length") == ("hamming", 800)
+    assert result.fields["log_guard"].value == "add"
+    assert result.fields["log_eps"].value == pytest.approx(1e-3, rel=0.05)
+
+
+def test_a_symmetric_window_is_told_from_a_periodic_one_in_float32_only() -> None:
+    truth = FrontEnd(window_periodic=False, fmax=8000.0)
+    found = answer(truth).fields
+    assert (found["window_periodic"].value, found["win_length"].value) == (False, 1024)
+    assert found["win_length"].confounded == (1023,)  # periodic: one shape
+    half = truth.mel(audio()).astype(np.float16)
+    result = answer(truth, half)
+    assert result.fields["dtype"].value == "float16"
+    assert result.fields["window_periodic"].value in {None, False}
+
+
+def test_cut_and_padded_clips_keep_their_family() -> None:
+    frontend = FrontEnd.load("hifigan")
+    mel = frontend.mel(audio())
+    cut = answer(frontend, mel[12:-20])
+    assert "hifigan_jik" in cut.family_names
+    assert cut.fields["shift"].value == 12 * 256
+    assert cut.fields["pad_mode"].value is None
+    padded = answer(frontend, np.vstack([mel, np.zeros((24, 80), np.float32)]))
+    assert "hifigan_jik" in (*padded.names, *padded.family_names)
+    assert padded.fields["overwrite_last"].value == 24
+
+
+def test_audio_at_another_rate_than_the_mel() -> None:
+    import soxr
+
+    x = audio(44100)
+    frontend = FrontEnd(sample_rate=16000, fmin=80.0, fmax=7600.0, hop_length=256)
+    mel = frontend.mel(soxr.resample(x, 44100, 16000, quality="HQ").astype(np.float32))
+    result = identify([Clip("a", x, 44100, mel)])
+    assert result.fields["sample_rate"].value == 16000
+    assert result.fields["hop_length"].value == 256
+    assert any("44100" in note for note in result.notes)
+
+
+def test_noise_leaves_the_family_and_withdraws_what_it_hides() -> None:
+    frontend = FrontEnd.load("hifigan")
+    mel = frontend.mel(audio())
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal(mel.shape), (1.6, 2.4))
+    noise *= 0.45 * mel.std(0) / noise.std()
+    result = answer(frontend, (mel + noise).astype(np.float32))
+    assert result.noise_db is not None
+    assert result.noise_db > 1.0
+    assert "hifigan_jik" in result.family_names
+    assert "tacotron2_nv" not in result.names
+    assert result.fields["mel_scale"].value == "slaney"
+    assert abs(result.fields["fmax"].value - 8000) < 200
+    assert result.fields["window_periodic"].value is None
+    assert any("noise" in text for text in result.skipped)
+    assert "noisy" in result.headline
+
+
+def test_a_declared_front_end_is_contradicted_only_where_the_data_exclude_it() -> None:
+    frontend = FrontEnd.load("hifigan")
+    wrong = answer(frontend, declared=dataclasses.replace(frontend, fmax=11025.0, padding="center"))
+    assert {c.field for c in wrong.contradictions} == {"fmax", "padding"}
+    assert "11025" in next(c.words for c in wrong.contradictions if c.field == "fmax")
+    assert "contradicting" in wrong.headline
+    assert answer(frontend, declared=frontend).contradictions == ()
+
+
+def test_other_audio_is_refused() -> None:
+    frontend = FrontEnd.load("hifigan")
+    rng = np.random.default_rng(5)
+    other = gaussian_filter(rng.standard_normal((600, 80)), (2.0, 3.0)).astype(np.float32)
+    result = answer(frontend, other)
+    assert result.status == "unrelated"
+    assert result.names == ()
+    assert result.frontend is None
+    assert "was not made from this audio" in result.headline
+
+
+@pytest.mark.parametrize(
+    ("mel", "word"),
+    [
+        (np.zeros((0, 80), np.float32), "dimensions"),
+        (np.full((300, 80), -11.5, np.float32), "constant"),
+        (np.full((300, 80), np.nan, np.float32), "NaN"),
+        (np.random.default_rng(0).standard_normal((1, 80)).astype(np.float32), "short"),
+        (np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32), "dimensions"),
+    ],
+)
+def test_hostile_mels_are_refused_with_the_reason(mel: np.ndarray, word: str) -> None:
+    with pytest.raises(DataError, match=word):
+        identify([Clip("a", audio(), RATE, mel)])
+
+
+def test_hostile_audio_is_refused() -> None:
+    mel = FrontEnd.load("hifigan").mel(audio())
+    for samples, word in ((np.zeros(0, np.float32), "empty"), (np.full(9000, np.nan, np.float32), "NaN")):
+        with pytest.raises(DataError, match=word):
+            identify([Clip("a", samples, RATE, mel)])
+    with pytest.raises(DataError, match="nothing"):
+        identify([])
+
+
+def test_mels_alone_narrow_the_catalogue_and_name_nothing() -> None:
+    x = audio().copy()
+    x[: RATE // 2] = 0.0  # digital silence: the floor shows
+    mel = FrontEnd.load("hifigan").mel(x)
+    result = identify_mels([mel.T])
+    assert result.status == "mel-only"
+    assert result.layout == "MT"
+    assert {"hifigan_jik", "tacotron2_nv"} <= set(result.names)
+    assert not {"vocos_mel_24k", "coqui_ap_default", "whisper", "melgan_descript"} & set(result.names)
+    assert result.fields["floor"].value == pytest.approx(np.log(1e-5), abs=1e-4)
+    assert "no front end can be named" in result.headline
+    normalised = identify_mels([(mel - mel.min()) / np.ptp(mel)])
+    assert normalised.fields["utterance_norm"].value == "minmax"
+    assert "hifigan_jik" not in normalised.names
+
+
+def test_the_answer_is_plain_json() -> None:
+    import json
+
+    text = json.dumps(answer(FrontEnd.load("hifigan")).to_json(), allow_nan=False)
+    assert json.loads(text)["schema"] == "calib/frontend-identification/1"
