@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ import typer
 from calib import __version__
 from calib.commands import options as o
 from calib.console import terminal
-from calib.data.sources import Source, open_source
+from calib.data.sources import Select, Source, open_source
 from calib.demo import embedded
 from calib.mel.census import STATUSES, Census, Finding, Look, census_layout, judge
 from calib.mel.census.findings import total
@@ -42,6 +42,7 @@ class CheckDataConfig:
     limit: int | None = None
     jobs: int | None = None
     allow_skipped: float = 1.0
+    select: Select = field(default_factory=Select)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def run(config: CheckDataConfig) -> DataCheck:
         audio_root=config.audio_root,
         split=config.split,
         limit=config.limit,
+        select=config.select,
     )
     terminal.notice(source.describe())
     look = Look(frontend, census_layout(source, config.layout, None if frontend is None else frontend.n_mels))
@@ -138,6 +140,7 @@ def run(config: CheckDataConfig) -> DataCheck:
             "split": config.split,
             "layout": config.layout,
             "allow_skipped_percent": config.allow_skipped,
+            **config.select.provenance(),
         },
     )
 
@@ -147,15 +150,15 @@ def _take(source: Source, look: Look, config: CheckDataConfig) -> Census:
     census = Census()
     items = iter(source)
     first = map_corpus(look, itertools.islice(items, _LOOKS[-1]), jobs=1)
-    rest = map_corpus(look, items, jobs=resolve_jobs(config.jobs, len(source)))
+    rest = map_corpus(look, items, jobs=resolve_jobs(config.jobs, source.expected))
     said: set[str] = set()
-    with terminal.progress("check data", len(source)) as bar:
+    with terminal.progress("check data", source.expected) as bar:
         for outcome in itertools.chain(first, rest):
             assert outcome.value is not None  # what cannot be read is a fact, not an error
             census.add(outcome.item, outcome.value)
             seconds = outcome.value.seconds
             bar.advance(0.0 if math.isnan(seconds) else seconds, skipped=bool(outcome.value.unreadable))
-            if len(census) in _LOOKS and len(census) < len(source):
+            if len(census) in _LOOKS and len(census) < source.expected:
                 for finding in judge(census, look.frontend, allow_skipped=config.allow_skipped):
                     if finding.status == "fail" and finding.key in EARLY and finding.key not in said:
                         said.add(finding.key)
@@ -204,7 +207,7 @@ def data(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="LJSpeech folder, filelist, JSONL manifest, folder of audio, or folder of mels.",
+            help="LJSpeech folder, filelist, Coqui CSV, Common Voice, JSONL, Kaldi, lhotse cuts, WebDataset tars, Parquet, folder of audio or of mels; local or a URL.",
             show_default=False,
         ),
     ],
@@ -212,6 +215,10 @@ def data(
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
+    speaker: o.Speakers = None,
+    language: o.Languages = None,
+    min_duration: o.MinDuration = None,
+    max_duration: o.MaxDuration = None,
     layout: o.Layout = None,
     limit: o.Limit = None,
     jobs: o.Jobs = None,
@@ -224,7 +231,10 @@ def data(
 ) -> None:
     """Is this data fit to train on? Zeros, broken files, padding, clipping, silence, copies, wrong units, texts that do not fit. Exits 0 on any verdict unless --fail-on."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
-    check = run(CheckDataConfig(source, frontend, columns, audio_root, split, layout, limit, jobs, allow_skipped))
+    select = o.selection(speaker, language, min_duration, max_duration)
+    check = run(
+        CheckDataConfig(source, frontend, columns, audio_root, split, layout, limit, jobs, allow_skipped, select)
+    )
     o.show(render(check))
     o.emit_json(json_, check.to_json(), force=force)
     o.gate(fail_on, check.status, check.sentence)

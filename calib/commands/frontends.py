@@ -70,7 +70,8 @@ def _listing(chosen: Sequence[CatalogueEntry]) -> Iterator[str]:
     for entry in sorted(chosen, key=lambda entry: entry.frontend.sample_rate):
         groups.setdefault(entry.frontend.family, []).append(entry)
     n_mels = len({entry.frontend.id for entry in chosen})
-    yield f"{len(chosen)} front ends, {n_mels} different mels, in {len(groups)} families."
+    in_families = "one family" if len(groups) == 1 else f"{len(groups)} families"
+    yield f"{len(chosen)} front end{'s' * (len(chosen) > 1)}, {n_mels} different mel{'s' * (n_mels > 1)}, in {in_families}."
     yield "A family has one filterbank output: an exact map leads from each to each. = is the same mel as the line above."
     for group in groups.values():
         yield ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from calib.data.audio import read_audio
+from calib.data.clip import Place
 from calib.data.pairs import PairEntry
 from calib.data.pairwriter import match_names
 from calib.data.sources import Source
@@ -28,7 +28,7 @@ class Recordings:
         sample_rate: wanted, in Hz.
     """
 
-    def __init__(self, names: Sequence[str], paths: Sequence[Path | None], sample_rate: int) -> None:
+    def __init__(self, names: Sequence[str], paths: Sequence[Place | None], sample_rate: int) -> None:
         self._names, self._paths, self._rate = names, paths, sample_rate
         self.asked: set[int] = set()
         self.failed: dict[int, str] = {}
@@ -55,7 +55,7 @@ class Recordings:
         return f"the audio of {len(reasons)} of the {len(self.asked)} utterances asked for cannot be read: {'; '.join(reasons[:3])}{more}"
 
 
-def find_recordings(entries: Sequence[PairEntry], source: Source | None) -> tuple[list[Path | None], str | None]:
+def find_recordings(entries: Sequence[PairEntry], source: Source | None) -> tuple[list[Place | None], str | None]:
     """The audio file of each pair, a source before the pair's own entry, and one line about what was matched.
 
     Ids match as in ``calib pair``: by relative path, else by stem, else by stem without affixes such as ``_mel``.
@@ -63,7 +63,7 @@ def find_recordings(entries: Sequence[PairEntry], source: Source | None) -> tupl
     Raises:
         DataError: the source holds no audio, or none of it belongs to a pair.
     """
-    own = [entry.audio for entry in entries]
+    own: list[Place | None] = [entry.audio for entry in entries]
     if source is None:
         return own, None
     given = {item.id: item.audio for item in source if item.audio is not None}

@@ -6,6 +6,7 @@ batches are a function of the sorted corpus alone, so a run that was killed and 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ from calib import __version__
 from calib.commands import options as o
 from calib.commands.plugins import LoadedModel, ModelConfig, open_model
 from calib.console import duration, terminal
+from calib.data.audio import audio_file
 from calib.data.files import canonical_json
 from calib.data.pairs import HEADER_NAME, INDEX_NAME, PairsWriter
-from calib.data.sources import Item, open_source
+from calib.data.sources import Item, Select, open_source
 from calib.demo import embedded
 from calib.errors import DataError, PluginError, UsageError
 from calib.mel.corpus import MelReader, reader_for
@@ -59,6 +61,7 @@ class TeacherForceConfig:
     top_p: float = 1.0
     fresh: bool = False
     force: bool = False
+    select: Select = field(default_factory=Select)
 
 
 @dataclass
@@ -95,6 +98,7 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
         audio_root=config.audio_root,
         split=config.split,
         limit=config.limit,
+        select=config.select,
     )
     terminal.notice(source.describe())
     items = sorted(source, key=lambda item: item.id)
@@ -116,6 +120,7 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
             "seed": config.seed,
             "limit": config.limit,
             "split": config.split,
+            **config.select.provenance(),
             "free_running": config.free_running,
             "temperature": config.temperature,
             "top_p": config.top_p,
@@ -193,7 +198,7 @@ class _Work:
                 reference_mel = self.mel(self._by_id[reference])
             except DataError:
                 reference_mel = None  # that utterance is skipped with its own reason; its neighbour uses its own voice
-        return Utterance(item.id, mel, item.text, item.speaker, item.language, item.audio, reference_mel)
+        return Utterance(item.id, mel, item.text, item.speaker, item.language, _own_file(item), reference_mel)
 
     def predict(self, batch: Sequence[Utterance]) -> list[np.ndarray]:
         """Teacher forcing, with what came back checked.
@@ -281,7 +286,7 @@ class _Work:
             free = self._free_running(item) if self.config.free_running else None
             rows.append(
                 writer.write(
-                    item.id, prediction, utterance.mel, audio=item.audio, free_running=free, text=item.text, speaker=item.speaker, language=item.language,
+                    item.id, prediction, utterance.mel, audio=_own_file(item), free_running=free, text=item.text, speaker=item.speaker, language=item.language,
                 )
             )  # fmt: skip
         return {"rows": rows, "skipped": skipped, "not_finite": broken}
@@ -306,11 +311,17 @@ class _Work:
         seed = int.from_bytes(
             hashlib.sha256(f"{self.config.seed}:{item.id}".encode("utf-8", "surrogatepass")).digest()[:4], "big"
         )
-        mel = call_plugin(
-            self.loaded.spec, self.loaded.model.generate, item.text,  # type: ignore[attr-defined]
-            speaker_audio=reference.audio, language=item.language, temperature=self.config.temperature, top_p=self.config.top_p, seed=seed,
-        )  # fmt: skip
+        with contextlib.nullcontext() if reference.audio is None else audio_file(reference.audio) as voice:
+            mel = call_plugin(
+                self.loaded.spec, self.loaded.model.generate, item.text,  # type: ignore[attr-defined]
+                speaker_audio=voice, language=item.language, temperature=self.config.temperature, top_p=self.config.top_p, seed=seed,
+            )  # fmt: skip
         return checked_mel(self.loaded.spec, mel, self.loaded.frontend.n_mels)
+
+
+def _own_file(item: Item) -> Path | None:
+    """The item's audio where it is a file of its own: what lies inside a shard has no path to pass on."""
+    return item.audio if isinstance(item.audio, Path) else None
 
 
 def _references(items: list[Item]) -> dict[str, str]:
@@ -334,7 +345,7 @@ def teacher_force(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Held-out corpus: LJSpeech folder, filelist, JSONL manifest, or folder of audio.",
+            help="Held-out corpus: LJSpeech folder, filelist, Coqui CSV, Common Voice, JSONL, Kaldi, lhotse cuts, WebDataset tars, Parquet, folder of audio; local or a URL.",
             show_default=False,
         ),
     ],
@@ -349,6 +360,10 @@ def teacher_force(
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
+    speaker: o.Speakers = None,
+    language: o.Languages = None,
+    min_duration: o.MinDuration = None,
+    max_duration: o.MaxDuration = None,
     layout: o.Layout = None,
     limit: o.Limit = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Utterances a batch.", min=1)] = 8,
@@ -371,7 +386,7 @@ def teacher_force(
     started = time.monotonic()
     config = TeacherForceConfig(
         source, ModelConfig(model, checkpoint, parse_options(model_option or []), device), output, frontend, free_running, columns, audio_root, split, layout, limit,
-        batch_size, allow_skipped, seed, temperature, top_p, fresh, force,
+        batch_size, allow_skipped, seed, temperature, top_p, fresh, force, o.selection(speaker, language, min_duration, max_duration),
     )  # fmt: skip
     result = run(config)
     terminal.result(

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from calib.data.clip import Clip, Place, local_copy, opened
+from calib.data.kaldiark import read_matrix
 from calib.errors import DataError, UsageError
 
 __all__ = [
@@ -44,11 +46,12 @@ _MEMBERS = ("mel", "feats", "arr_0")  # by preference, in a container of several
 _NUMPY_ERRORS = (ValueError, OSError, EOFError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)  # fmt: skip
 
 
-def load_array(path: str | Path, key: str | int | None = None, *, batch: bool = False) -> np.ndarray:
+def load_array(path: str | Place, key: str | int | None = None, *, batch: bool = False) -> np.ndarray:
     """Load one mel as it lies on disk, checked, without deciding which axis is time.
 
     Args:
-        path: ``.npy`` (memory-mapped), ``.npz``, ``.pt``, ``.pth`` or ``.safetensors``.
+        path: ``.npy`` (memory-mapped), ``.npz``, ``.pt``, ``.pth`` or ``.safetensors``; or a clip: one of these inside
+            something else, or a Kaldi matrix.
         key: a name picks an array of a container; an integer b picks item b of a padded ``(B, ., .)`` array.
         batch: return ``(B, ., .)`` arrays as they are.
 
@@ -59,6 +62,8 @@ def load_array(path: str | Path, key: str | int | None = None, *, batch: bool = 
     Raises:
         DataError: missing, damaged, not an array, pickled objects, complex, empty, wrong shape, no such key.
     """
+    if isinstance(path, Clip):
+        return _inside(path, key, batch=batch)
     path = _checked(path)
     value = _read(path, key if isinstance(key, str) else None)
     _check(path, value.shape, value.dtype)
@@ -76,12 +81,28 @@ def load_array(path: str | Path, key: str | int | None = None, *, batch: bool = 
     return value
 
 
-def array_shape(path: str | Path, key: str | int | None = None) -> tuple[int, ...]:
+def _inside(clip: Clip, key: str | int | None, *, batch: bool) -> np.ndarray:
+    """An array that lies inside something else, as a copy in memory."""
+    if not clip.name.lower().endswith(ARRAY_SUFFIXES):
+        with opened(clip) as (file, _):
+            value = read_matrix(file, str(clip))
+        _check(clip.name, value.shape, value.dtype)
+        return value
+    with local_copy(clip) as path:
+        try:
+            return np.array(load_array(path, key, batch=batch))
+        except DataError as error:
+            raise DataError(error.message.replace(str(path), str(clip)), hint=error.hint) from None
+
+
+def array_shape(path: str | Place, key: str | int | None = None) -> tuple[int, ...]:
     """Shape on disk, ``(., .)`` or ``(B, ., .)``, from the header alone where the format has one (not ``.pt``).
 
     Raises:
         DataError: as :func:`load_array`.
     """
+    if isinstance(path, Clip):
+        return tuple(_inside(path, key, batch=True).shape)
     path = _checked(path)
     name = key if isinstance(key, str) else None
     suffix = path.suffix.lower()
@@ -122,7 +143,7 @@ def _read(path: Path, key: str | None) -> np.ndarray:
     return np.asanyarray(reader(path, key))
 
 
-def _check(path: Path, shape: Sequence[int], dtype: Any) -> None:
+def _check(path: Path | str, shape: Sequence[int], dtype: Any) -> None:
     kind = np.dtype(dtype).kind
     if kind not in "fiu":
         what = {"c": "complex numbers", "O": "Python objects", "b": "booleans"}.get(kind, f"dtype {dtype}")

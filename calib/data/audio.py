@@ -1,29 +1,42 @@
-"""Audio files in, 16-bit PCM out.
+"""Audio in, from a file or from inside a shard; 16-bit PCM out.
 
 Conventions:
     Samples are float32 ``(L,)``, mono; integer formats are scaled so that full scale is 1. Sample rates are in Hz.
+    Several channels are averaged (the mean in float64, rounded once to float32), up to eight of them.
     soundfile and soxr are imported by the functions that need them: together they cost 0.2 s.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import struct
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from calib.data.clip import Clip, Place, opened, reason_of
 from calib.data.files import atomic_writer
+from calib.data.integrity import content_name, least_frames, misnamed, shortfall
+from calib.data.wav import find_wave, samples
 from calib.errors import DataError, UsageError
 
-__all__ = ["AUDIO_SUFFIXES", "Audio", "pcm16", "read_audio", "wav_header", "write_wav"]
+__all__ = ["AUDIO_SUFFIXES", "Audio", "audio_file", "audio_seconds", "pcm16", "read_audio", "read_channels", "wav_header", "write_wav"]  # fmt: skip
 
 # What libsndfile reads and corpora use. Suffixes are compared in lower case.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64", ".sph")  # fmt: skip
 
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000  # Hz; outside, the header is damaged and resampling would fill memory
 _BLOCK = 1 << 22  # frames read at once: a header that claims 2^63 frames must not allocate them
+_MOST = 1 << 28  # samples of one utterance over all channels: 1 GiB as float32, 3.4 h of 22,050 Hz mono
+_MOST_CHANNELS = 8  # more are a session, not a recording of a voice
+_UNKNOWN = 1 << 60  # frames; libsndfile's way to say that a stream does not state its length
+_OVERSHOOT = 0.05  # s by which a stated segment may end after its recording: indexes are rounded
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,9 @@ class Audio:
         samples: float32 ``(L,)``. Integer files are within [-1, 1]; float files are as stored.
         sample_rate: Hz, of ``samples``.
         source_rate: Hz, of the file.
-        channels: how many the file has, before the downmix.
+        channels: how many were averaged: those of the file, or 1 where one was picked.
         peak: largest absolute sample of the file over all channels, before downmix and resampling; 1 is full scale.
+        notes: what is unusual and was read nevertheless, without the file's name: "FLAC data in a file named .wav".
     """
 
     samples: np.ndarray
@@ -43,6 +57,7 @@ class Audio:
     source_rate: int
     channels: int
     peak: float
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -50,90 +65,229 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-def read_audio(path: str | Path, sample_rate: int | None = None) -> Audio:
-    """Read an audio file as float32 mono; channels are averaged; resampled (soxr HQ) when the rate differs.
+def read_audio(place: str | Place, sample_rate: int | None = None) -> Audio:
+    """Read a recording as float32 mono; channels are averaged; resampled (soxr HQ) when the rate differs.
 
     Args:
-        path: anything that libsndfile reads (WAV, FLAC, Ogg, Opus, MP3, AIFF, ...).
+        place: a file that libsndfile reads (WAV, FLAC, Ogg, Opus, MP3, AIFF, ...), or a clip inside something.
         sample_rate: wanted rate in Hz; None keeps the file's.
 
     Raises:
-        DataError: missing, no audio, empty, cut short (detected for WAV and FLAC), or with NaN or infinite samples.
+        DataError: missing, no audio, empty, cut short (see :mod:`calib.data.integrity`), NaN or infinite samples, more
+            than 8 channels, more than 2^28 samples, or a segment outside its recording.
         UsageError: ``sample_rate`` is no rate.
     """
-    path = Path(path)
+    place = Path(place) if isinstance(place, str) else place
     if sample_rate is not None and not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
         raise UsageError(f"a sample rate of {sample_rate} Hz cannot be resampled to")
-    _check_file(path)
-    data, rate = _decode(path)
+    with _opened(place) as (file, size):
+        data, rate, notes = _decode(file, size, place)
     if len(data) == 0:
-        raise DataError(f"{path}: holds zero samples")
-    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise DataError(f"{path}: states a sample rate of {rate} Hz, which no recording has")
-    peak = float(np.max(np.abs(data)))
-    if not np.isfinite(peak):
+        raise DataError(f"{place}: holds zero samples")
+    peak = float(max(data.max(), -data.min()))
+    if not math.isfinite(peak):
         count = int(np.count_nonzero(~np.isfinite(data)))
-        raise DataError(f"{path}: {count} of {data.size} samples are NaN or infinite")
+        raise DataError(f"{place}: {count} of {data.size} samples are NaN or infinite")
     channels = data.shape[1]
-    mono = data[:, 0] if channels == 1 else data.mean(axis=1, dtype=np.float64).astype(np.float32)
+    if channels == 1:
+        mono = data[:, 0]
+    else:
+        mono = data.mean(axis=1, dtype=np.float64).astype(np.float32)
+        notes = (*notes, f"{channels} channels averaged")
     if sample_rate is not None and sample_rate != rate:
         import soxr
 
         mono = np.asarray(soxr.resample(mono, rate, sample_rate, quality="HQ"), dtype=np.float32)
         if len(mono) == 0:
-            raise DataError(f"{path}: its {len(data)} samples at {rate} Hz leave none at {sample_rate} Hz")
-    return Audio(np.ascontiguousarray(mono), sample_rate or rate, rate, channels, peak)
+            raise DataError(f"{place}: its {len(data)} samples at {rate} Hz leave none at {sample_rate} Hz")
+    return Audio(np.ascontiguousarray(mono), sample_rate or rate, rate, channels, peak, notes)
 
 
-def _check_file(path: Path) -> None:
+def read_channels(place: str | Place) -> np.ndarray:
+    """All channels as they are stored, ``(L, channels)`` float32; NaN and infinity are not refused.
+
+    Raises:
+        DataError: as :func:`read_audio`.
+    """
+    place = Path(place) if isinstance(place, str) else place
+    with _opened(place) as (file, size):
+        return _decode(file, size, place)[0]
+
+
+@contextlib.contextmanager
+def audio_file(place: Place) -> Iterator[Path]:
+    """A file with the recording, for programs that take files: itself, or a temporary 16-bit WAV of the clip.
+
+    Raises:
+        DataError: as :func:`read_audio`.
+    """
+    if isinstance(place, Path):
+        yield place
+        return
+    audio = read_audio(place)
+    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
+        path = Path(folder) / "clip.wav"
+        write_wav(path, audio.samples, audio.sample_rate)
+        yield path
+
+
+def audio_seconds(place: str | Place) -> float:
+    """Duration in s as the header states it, without decoding.
+
+    Raises:
+        DataError: missing, or no audio.
+    """
+    place = Path(place) if isinstance(place, str) else place
+    if isinstance(place, Clip) and place.duration is not None:
+        return place.duration
+    with _opened(place) as (file, size):
+        wave = find_wave(file, size)
+        if wave is not None and wave.plain and wave.rate:
+            seconds = wave.frames / wave.rate
+        else:
+            with _soundfile(file, place) as sound:
+                seconds = sound.frames / sound.samplerate if sound.frames < _UNKNOWN else math.nan
+    return seconds - (place.start if isinstance(place, Clip) else 0.0)
+
+
+@contextlib.contextmanager
+def _opened(place: Place) -> Iterator[tuple[IO[bytes], int]]:
+    """The place's bytes as a file, and how many; never a pipe, which would block for ever."""
+    if isinstance(place, Clip):
+        with opened(place) as (file, size):
+            if size == 0:
+                raise DataError(f"{place}: an empty file (0 bytes)")
+            yield file, size
+        return
     try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        reason = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: {reason}") from None
-    if not path.is_file():  # a folder, or a pipe that would block for ever
-        raise DataError(f"{path}: not a regular file")
-    if size == 0:
-        raise DataError(f"{path}: an empty file (0 bytes)")
-    missing = _riff_shortfall(path, size)
-    if missing:
-        raise DataError(f"{path}: cut short: its header promises {missing} more bytes of audio than the file has")
+        status = place.stat()
+        if not place.is_file():
+            what = "a folder, not an audio file" if place.is_dir() else "not a regular file"
+            raise DataError(f"{place}: {what}")
+        if status.st_size == 0:
+            raise DataError(f"{place}: an empty file (0 bytes)")
+        with place.open("rb") as file:
+            yield file, status.st_size
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and place.is_symlink():
+            raise DataError(f"{place}: a link to {os.readlink(place)}, which does not exist") from None  # noqa: PTH115 - the text as it is
+        raise DataError(f"{place}: {reason_of(error)}") from None
+    except ValueError as error:  # a NUL byte in the name
+        raise DataError(f"{place}: {error}") from None
 
 
-def _riff_shortfall(path: Path, size: int) -> int:
-    """Bytes that a RIFF/WAVE header promises beyond the end of the file: libsndfile reads such files silently."""
-    try:
-        with path.open("rb") as file:
-            riff, _, wave = struct.unpack("<4sI4s", file.read(12))
-            if (riff, wave) != (b"RIFF", b"WAVE"):
-                return 0
-            while len(header := file.read(8)) == 8:
-                name, length = struct.unpack("<4sI", header)
-                if name == b"data":
-                    # Programs that write to a pipe cannot know the length and leave a placeholder.
-                    return 0 if length >= 0x7FFFF000 else max(0, file.tell() + length - size)
-                file.seek(length + length % 2, 1)
-    except (OSError, struct.error):
-        pass
-    return 0
+class _Span(NamedTuple):
+    """Frames of a recording: the first, and how many."""
+
+    first: int
+    frames: int
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """All frames ``(L, channels)`` float32 and the rate in Hz."""
+def _decode(file: IO[bytes], size: int, place: Place) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """The frames that are asked for, ``(L, channels)`` float32, the rate in Hz, and what is unusual."""
+    file.seek(0)
+    content = content_name(file.read(16))
+    wave = find_wave(file, size) if content == "WAV" else None
+    if wave is not None and wave.missing:
+        raise DataError(f"{place}: cut short: its header promises {wave.missing} more bytes of audio than the file has")
+    if reason := shortfall(content, file, size):
+        raise DataError(f"{place}: cut short: {reason}")
+    odd = misnamed(place.name, content)
+    notes = (odd,) if odd else ()
+    if wave is not None and wave.plain:
+        _check(place, wave.rate, wave.channels)
+        span = _span(place, wave.frames, wave.rate)
+        _check_size(place, span.frames, wave.channels, wave.rate)
+        return _one_channel(samples(file, wave, span.first, span.frames), place), wave.rate, notes
+    least = least_frames(content, file, size)
+    file.seek(0)
+    with _soundfile(file, place) as sound:
+        rate, channels, frames = int(sound.samplerate), int(sound.channels), int(sound.frames)
+        _check(place, rate, channels)
+        known = frames < _UNKNOWN
+        span = _span(place, frames, rate) if known else _Span(0, _UNKNOWN)
+        if known:
+            _check_size(place, span.frames, channels, rate)
+        if span.first:
+            sound.seek(span.first)
+        blocks, got = [], 0
+        while got < span.frames and len(
+            block := sound.read(min(_BLOCK, span.frames - got), dtype="float32", always_2d=True)
+        ):
+            blocks.append(block)
+            got += len(block)
+            _check_size(place, got, channels, rate)
+    if least is not None and span.frames == frames and got < least:
+        raise DataError(
+            f"{place}: an MP3 of variable bit rate without a header: libsndfile finds {got / rate:.2f} s of {least / rate:.2f} s or more",
+            hint="ffmpeg -i IN.mp3 -c copy OUT.mp3 writes the header",
+        )
+    if known and least is None and got < span.frames:
+        raise DataError(f"{place}: cut short or damaged: it states {span.frames} samples, {got} could be decoded")
+    data = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
+    return _one_channel(data, place), rate, notes
+
+
+@contextlib.contextmanager
+def _soundfile(file: IO[bytes], place: Place) -> Iterator[Any]:
+    """The open file in libsndfile's hands; its errors, while it is used, become DataErrors."""
     import soundfile
 
+    file.seek(0)
     try:
-        with soundfile.SoundFile(path) as file:
-            blocks = []
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                blocks.append(block)
-            data = np.concatenate(blocks) if blocks else np.zeros((0, file.channels), np.float32)
-            return data, int(file.samplerate)
+        with soundfile.SoundFile(file) as sound:
+            yield sound
     except soundfile.LibsndfileError as error:
-        reason = str(error.error_string).strip().rstrip(".")
+        reason = str(error.error_string).strip().rstrip(".") or "the decoder lost the stream: cut short or damaged"
+        raise _not_audio(place, reason) from None
     except (RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: .raw, which needs parameters
-        reason = str(error).rstrip(".")
-    raise DataError(f"{path}: not an audio file that soundfile can read ({reason})")
+        raise _not_audio(place, str(error).rstrip(".")) from None
+
+
+def _not_audio(place: Place, reason: str) -> DataError:
+    return DataError(f"{place}: not an audio file that soundfile can read ({reason})")
+
+
+def _check(place: Place, rate: int, channels: int) -> None:
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise DataError(f"{place}: states a sample rate of {rate} Hz, which no recording has")
+    if channels > _MOST_CHANNELS and (not isinstance(place, Clip) or place.channel is None):
+        raise DataError(f"{place}: has {channels} channels; calib averages up to {_MOST_CHANNELS}")
+
+
+def _check_size(place: Place, frames: int, channels: int, rate: int) -> None:
+    if frames * channels > _MOST:
+        hours = f"{frames / rate / 3600:.1f} h of audio" + (f" in {channels} channels" if channels > 1 else "")
+        raise DataError(
+            f"{place}: {hours} in one utterance; calib reads up to {_MOST} samples at once ({_MOST / channels / rate / 3600:.1f} h here)",
+            hint="cut it into utterances, or name its segments (start and duration) in the index",
+        )
+
+
+def _span(place: Place, frames: int, rate: int) -> _Span:
+    """The frames of a segment.
+
+    Raises:
+        DataError: it begins or ends outside the recording.
+    """
+    if not isinstance(place, Clip) or (not place.start and place.duration is None):
+        return _Span(0, frames)
+    first = round(place.start * rate)
+    last = frames if place.duration is None else round((place.start + place.duration) * rate)
+    if abs(last - frames) <= rate // 1000:  # an index states milliseconds
+        last = frames
+    if first >= frames or last > frames + round(_OVERSHOOT * rate) or first < 0:
+        raise DataError(f"{place}: outside its recording, which has {frames / rate:.3f} s")
+    return _Span(first, max(0, min(last, frames) - first))
+
+
+def _one_channel(data: np.ndarray, place: Place) -> np.ndarray:
+    wanted = place.channel if isinstance(place, Clip) else None
+    if wanted is None:
+        return data
+    if not 0 <= wanted < data.shape[1]:
+        raise DataError(f"{place}: has {data.shape[1]} channel{'s' * (data.shape[1] != 1)}, counted from 0")
+    return data[:, wanted : wanted + 1]
 
 
 def write_wav(target: str | Path | IO[bytes], samples: np.ndarray, sample_rate: int, *, force: bool = False) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 
 from calib.data.arrays import ARRAY_SUFFIXES, array_shape
 from calib.data.files import read_json
-from calib.data.sources.base import has_suffix, json_object, read_lines, tidy
 from calib.data.sources.folder import census, walk
+from calib.data.sources.lines import json_object, read_lines
+from calib.data.sources.names import has_suffix, tidy
 from calib.errors import DataError, UsageError
 
 __all__ = ["HEADER_NAME", "INDEX_NAME", "SCHEMA", "Found", "Orphan", "PairEntry", "arrays_below", "discover", "expand", "scan_shapes"]  # fmt: skip

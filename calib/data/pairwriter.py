@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from calib.data.arrays import check_layout
+from calib.data.clip import Clip
 from calib.data.files import atomic_writer, digest, ensure_writable, write_json
 from calib.data.pairfiles import HEADER_NAME, INDEX_NAME, SCHEMA, arrays_below
-from calib.data.sources.base import Item, Source, safe_name
+from calib.data.sources.base import Item, Source
+from calib.data.sources.names import safe_name
 from calib.errors import DataError, UsageError
 
 __all__ = ["Matching", "PairsWriter", "index_pairs", "match_names"]
@@ -268,8 +270,13 @@ def index_pairs(
         item = items.get(partner if targets is None else described.get(pred, ""))
         if targets is not None:
             row["target"] = _relative(targets[partner], out)
-        if item is not None and item.audio is not None and item.audio.is_file():
+        if item is not None and isinstance(item.audio, Path) and item.audio.is_file():
             row["audio"] = _relative(item.audio, out)
+        elif targets is None and item is not None and isinstance(item.audio, Clip):
+            raise UsageError(
+                f"the audio of {names[pred]} lies inside something else ({item.audio}), which pairs.jsonl cannot name",
+                hint="compute the target mels first and give --target DIR, or write the audio out as files",
+            )
         elif targets is None:
             missing.append(names[pred])
             continue

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from calib.data.arrays import array_shape, as_time_first, decide_layout, load_array
 from calib.data.audio import read_audio
+from calib.data.clip import Place
 from calib.data.sources import Item, Source
 from calib.errors import DataError, UsageError
 from calib.mel.frontend import FrontEnd
@@ -27,11 +27,13 @@ class CorpusMel:
         mel: float32 ``(T, M)``.
         seconds: duration of the audio as stored, in s (frames times hop for stored mels; 0 without a front end).
         source_rate: sample rate of the file in Hz, or None for stored mels.
+        notes: what is unusual about the file and was read nevertheless.
     """
 
     mel: np.ndarray
     seconds: float
     source_rate: int | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,26 +68,26 @@ class MelReader:
                 text = text.replace(form, "" if form.endswith(": ") else path.name)
             raise DataError(text) from error
 
-    def _stored(self, path: Path) -> CorpusMel:
+    def _stored(self, path: Place) -> CorpusMel:
         mel = as_time_first(load_array(path), self.layout)
         fe = self.frontend
         if fe is not None and mel.shape[1] != fe.n_mels:
             raise DataError(f"the mel has {mel.shape[1]} bins, the front end {fe.n_mels}")
         return CorpusMel(mel, mel.shape[0] * fe.hop_length / fe.sample_rate if fe else 0.0, None)
 
-    def _computed(self, path: Path) -> CorpusMel:
+    def _computed(self, path: Place) -> CorpusMel:
         assert self.frontend is not None
         audio = read_audio(path, self.frontend.sample_rate)
-        return CorpusMel(self.frontend.mel(audio.samples, self.device), audio.seconds, audio.source_rate)
+        return CorpusMel(self.frontend.mel(audio.samples, self.device), audio.seconds, audio.source_rate, audio.notes)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Picklable: an item to its statistics and the sample rate of its file."""
+    """Picklable: an item to its statistics, the sample rate of its file, and what is unusual about it."""
 
     reader: MelReader
 
-    def __call__(self, item: Item) -> tuple[UtteranceStatistics, int | None]:
+    def __call__(self, item: Item) -> tuple[UtteranceStatistics, int | None, tuple[str, ...]]:
         """Read and measure one item.
 
         Raises:
@@ -93,7 +95,8 @@ class Measure:
         """
         found = self.reader(item)
         floor = None if self.reader.frontend is None else self.reader.frontend.floor
-        return measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker), found.source_rate
+        measured = measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker)
+        return measured, found.source_rate, found.notes
 
 
 def reader_for(
@@ -104,7 +107,7 @@ def reader_for(
     Raises:
         UsageError: audio without a front end, or stored mels whose layout cannot be told.
     """
-    if source.kind != "mel folder":
+    if source.holds != "mels":
         if frontend is None:
             raise UsageError(
                 "audio needs a mel front end, and none is assumed",

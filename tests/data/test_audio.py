@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from calib.data.audio import read_audio, write_wav
+from calib.data.audio import audio_seconds, read_audio, read_channels, wav_header, write_wav
+from calib.data.clip import Clip
+from calib.data.integrity import _mp3_frame
 from calib.errors import DataError, UsageError
 
 RATE = 16_000
@@ -161,3 +164,113 @@ def test_real_speech_is_read(ljspeech: Path) -> None:
     assert audio.source_rate == 22_050
     assert 1 < audio.seconds < 3
     assert 0.01 < audio.peak <= 1
+
+
+# --- plain WAV without a library, bit for bit --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 192_000])
+@pytest.mark.parametrize("channels", [1, 2, 7, 8])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_plain_wav_is_decoded_as_libsndfile_does(tmp_path: Path, subtype: str, channels: int, rate: int) -> None:
+    noise = np.random.default_rng(channels).uniform(-1, 1, (501, channels))
+    noise[:2] = [[1.0], [-1.0]]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise, rate, subtype=subtype, format="WAVEX" if channels > 2 else "WAV")
+    ours = read_channels(path)
+    theirs = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    assert ours.dtype == theirs.dtype == np.float32
+    assert np.array_equal(ours, theirs)
+    audio = read_audio(path)
+    assert (audio.channels, audio.source_rate, audio.seconds) == (channels, rate, 501 / rate)
+    assert audio.notes == (() if channels == 1 else (f"{channels} channels averaged",))
+    np.testing.assert_array_equal(audio.samples, theirs.mean(axis=1, dtype=np.float64).astype(np.float32))
+
+
+def test_chunks_before_and_after_the_samples_are_passed_over(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", tone(), RATE)
+    data = (tmp_path / "a.wav").read_bytes()
+    odd = b"LIST" + (5).to_bytes(4, "little") + b"abcde\0"
+    body = data[12:36] + odd + data[36:] + odd
+    (tmp_path / "b.wav").write_bytes(b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WAVE" + body)
+    assert np.array_equal(read_audio(tmp_path / "b.wav").samples, read_audio(tmp_path / "a.wav").samples)
+
+
+FORMATS = {
+    "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"),
+    "aiff": ("AIFF", "PCM_16"), "au": ("AU", "PCM_16"), "caf": ("CAF", "PCM_16"), "w64": ("W64", "PCM_16"), "rf64": ("RF64", "PCM_16"), "sph": ("NIST", "PCM_16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_is_read_whole_and_refused_when_it_is_cut(tmp_path: Path, suffix: str) -> None:
+    form, subtype = FORMATS[suffix]
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * RATE)
+    soundfile.write(path, noise, RATE, format=form, subtype=subtype)
+    audio = read_audio(path)
+    assert audio.seconds == audio_seconds(path) == pytest.approx(3, abs=0.1)
+    assert audio.notes == ()
+    whole = path.read_bytes()
+    for share in (0.3, 0.5, 0.77, 0.97):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(DataError, match=r"cut short|not an audio file"):
+            read_audio(path)
+
+
+@pytest.mark.parametrize("bitrate", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_an_mp3_without_its_header_is_read_and_refused_when_its_last_frame_is_cut(
+    tmp_path: Path, bitrate: str, rate: int
+) -> None:
+    path = tmp_path / "a.mp3"
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * rate)
+    soundfile.write(path, noise, rate, format="MP3", bitrate_mode=bitrate, compression_level=0.5)
+    data = path.read_bytes()
+    first = _mp3_frame(data[:4])
+    assert first is not None
+    bare = data[first[0] :]  # without the Info frame
+    path.write_bytes(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + bare + b"TAG" + bytes(125))
+    if bitrate == "CONSTANT":
+        assert read_audio(path).seconds == pytest.approx(2, abs=0.2)
+    else:  # libsndfile guesses its length from the first frame, and would give a part of it
+        with pytest.raises(DataError, match="variable bit rate without a header"):
+            read_audio(path)
+    path.write_bytes(bare[: len(bare) // 2 + 7])
+    with pytest.raises(DataError, match="last MP3 frame lacks"):
+        read_audio(path)
+
+
+def test_a_flac_named_wav_is_read_and_noted(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(), RATE, format="FLAC")
+    assert read_audio(tmp_path / "a.wav").notes == ("FLAC data in a file named .wav",)
+
+
+def test_a_segment_is_exactly_those_samples_in_every_lossless_format(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
+    for suffix in ("wav", "flac", "aiff"):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, noise, RATE)
+        whole = read_audio(path).samples
+        part = read_audio(Clip(str(path), start=0.5, duration=0.25))
+        assert np.array_equal(part.samples, whole[RATE // 2 : RATE // 2 + RATE // 4])
+        assert np.array_equal(read_audio(Clip(str(path), start=1.75)).samples, whole[-RATE // 4 :])
+        for clip in (Clip(str(path), start=2.0), Clip(str(path), start=1.0, duration=1.2)):
+            with pytest.raises(DataError, match="outside its recording, which has 2"):
+                read_audio(clip)
+
+
+def test_a_segment_of_a_long_recording_costs_its_own_length(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    with path.open("wb") as file:  # ten hours, sparse
+        size = 36_000 * RATE * 2
+        file.write(wav_header(RATE, size))
+        file.truncate(44 + size)
+    assert audio_seconds(path) == 36_000
+    tracemalloc.start()
+    assert len(read_audio(Clip(str(path), start=30_000.0, duration=1.0)).samples) == RATE
+    with pytest.raises(DataError, match=r"10\.0 h of audio in one utterance"):
+        read_audio(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20

@@ -293,11 +293,9 @@ class TestManifest:
         with pytest.raises(DataError, match="line 2"):
             open_source(lines(corpus / "m.jsonl", '{"audio_filepath": "wavs/b.wav"}', row))
 
-    def test_a_json_list_and_lhotse_cuts_are_refused_plainly(self, corpus: Path) -> None:
+    def test_a_json_list_is_refused_plainly(self, corpus: Path) -> None:
         with pytest.raises(DataError, match="JSON list"):
             open_source(lines(corpus / "m.json", "[", '{"audio_filepath": "wavs/b.wav"}', "]"))
-        with pytest.raises(UsageError, match="lhotse"):
-            open_source(lines(corpus / "m.jsonl", '{"id": "x", "recording": {}, "supervisions": [], "channel": 0}'))
 
     def test_a_path_that_is_only_a_slash_is_one_missing_file(self, corpus: Path) -> None:
         rows = [json.dumps({"audio_filepath": name}) for name in ("wavs/a.wav", "/")]
@@ -367,13 +365,12 @@ class TestFolders:
 class TestRefusals:
     """What this version does not read, and what is not there."""
 
-    @pytest.mark.parametrize("spec", ["s3://bucket/x", "hf://datasets/x", "https://example.org/a.tar"])
-    def test_remote_sources(self, spec: str) -> None:
-        with pytest.raises(UsageError, match="does not read remote sources") as caught:
-            open_source(spec)
-        assert "LJSpeech" in str(caught.value.hint)
+    def test_a_protocol_that_nobody_knows(self) -> None:
+        with pytest.raises(UsageError, match="nosuch") as caught:
+            open_source("nosuch://bucket/x")
+        assert "s3://" in str(caught.value.hint)
 
-    @pytest.mark.parametrize("name", ["shard.tar", "train.parquet", "wav.scp", "cuts.jsonl.gz"])
+    @pytest.mark.parametrize("name", ["a.ark", "data.zip", "x.h5", "shard.tar.gz"])
     def test_unsupported_files_and_folders_of_them(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UsageError, match="does not read"):
@@ -445,4 +442,4 @@ def test_a_long_index_is_iterated_without_holding_its_items(tmp_path: Path) -> N
     assert sum(1 for _ in source) == len(source) == count
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 100 * count  # an Item with its paths and strings takes over 600 bytes
+    assert peak < 200 * count  # an Item with its paths and strings takes over 600 bytes

@@ -1,43 +1,48 @@
 """What every kind of corpus has in common: items, their ids, where their files are, what is refused.
 
 Conventions:
-    An index is read line by line, twice: once when it is opened (malformed lines, duplicates, whether the files
-    exist at all) and once for each iteration. Nothing but eight bytes an utterance is held in memory.
+    An index is streamed, again for each iteration, and never held. One of up to 262,144 rows is checked whole when it
+    is opened: malformed lines, duplicate ids, whether the files exist at all. A longer one starts at once: its lines
+    are counted without being parsed, its first rows checked, and the rest is checked in the background while the first
+    utterances are already used; an iteration over it ends only after that check.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import unicodedata
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from calib.data.arrays import ARRAY_SUFFIXES
-from calib.data.audio import AUDIO_SUFFIXES
-from calib.data.files import digest
+from calib.data.audio import audio_seconds
+from calib.data.clip import Clip, Place
+from calib.data.sources.guard import Clash, Guard, Hashes, duplicate
+from calib.data.sources.lines import AnyPath
+from calib.data.sources.locate import Locator
+from calib.data.sources.names import Naming, path_parts, shared_parts, tidy
+from calib.data.sources.select import Select
 from calib.errors import DataError
 
-__all__ = ["Item", "Locator", "Row", "Source", "has_suffix", "json_object", "read_lines", "safe_name", "tidy"]
+__all__ = ["Item", "Row", "Source"]
 
 _PROBED = 50  # rows whose files are looked for when an index is opened
-_LONGEST_LINE = 1 << 20  # bytes; longer is no line of an index
+_CHECKED = 1 << 18  # rows; a longer index is checked in the background
+_PEEKED = 4096  # rows of such an index that are checked before it starts
+_POLLED = 256  # rows between two looks at what the background check found
+_NAMED = 12  # speakers or languages that a message lists
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
-    """One utterance of a corpus.
+    """One utterance of a corpus; small and picklable.
 
     Args:
         id: unique in the source; may hold any character (see :func:`safe_name` for file names).
-        audio: the audio file, or None if the source names none. It may not exist: the reader counts that.
+        audio: the audio file, or where it lies inside something else; None if the source names none. It may not
+            exist: the reader counts that.
         mel: the mel array, or None.
         text: what is said, or "".
         speaker: name, or None.
@@ -46,8 +51,8 @@ class Item:
     """
 
     id: str
-    audio: Path | None = None
-    mel: Path | None = None
+    audio: Place | None = None
+    mel: Place | None = None
     text: str = ""
     speaker: str | None = None
     language: str | None = None
@@ -57,46 +62,53 @@ class Item:
 class Row(NamedTuple):
     """One row of an index before ids and paths are settled.
 
-    ``where`` is its line number, or the file's path in a folder; ``name`` the path that the id is made of.
+    ``where`` is its line number, or the file's path in a folder; ``name`` the path that the id is made of. ``audio``
+    and ``mel`` are listed paths, or clips whose ``path`` is one.
     """
 
     where: int | str
     name: str
-    audio: str | None = None
-    mel: str | None = None
+    audio: str | Clip | None = None
+    mel: str | Clip | None = None
     id: str | None = None
     text: str = ""
     speaker: str | None = None
     language: str | None = None
     duration: float | None = None
+    split: str | None = None
 
 
 class Source:
     """A corpus: iterate over it (again and again) for its :class:`Item` objects, in the order of the index.
 
     Args:
-        kind: "ljspeech", "filelist", "jsonl", "audio folder" or "mel folder".
+        kind: "ljspeech", "filelist", "jsonl", "kaldi", "webdataset", "parquet", "lhotse", "audio folder", "mel folder".
         root: the folder, or the index file.
         rows: starts a new pass over the rows.
-        locator: where the named files are.
+        locator: where the named files are; None: the rows' clips say it themselves.
         label: what was recognised, without the number of utterances.
         remark: where the audio is, columns, and so on: the end of :meth:`describe`.
         limit: yield no more than this many.
+        select: which are wanted.
+        count: how many rows there are, where that is known without parsing them.
+        empty: what to say if there are none.
 
     Raises:
-        DataError: no rows, a duplicate id, or none of the first files exists.
+        DataError: no rows, none that is wanted, a duplicate id, or none of the first files exists.
     """
 
     def __init__(
         self,
         kind: str,
-        root: Path,
+        root: AnyPath,
         rows: Callable[[], Iterator[Row]],
-        locator: Locator,
+        locator: Locator | None,
         *,
         label: str,
         remark: str = "",
         limit: int | None = None,
+        select: Select | None = None,
+        count: Callable[[], int] | None = None,
         empty: str = "names no utterances",
     ) -> None:
         self.kind = kind
@@ -106,309 +118,195 @@ class Source:
         self._label = label
         self.remark = remark
         self._limit = limit
-        self._common: tuple[str, ...] | None = None
-        self._total, self._by_stem = self._scan(empty)
+        self._select = select or Select()
+        self._wanted: int | None = None
+        self._guard: Guard | None = None
+        self._naming = Naming(kind not in {"audio folder", "mel folder"})
+        self.holds = "audio"
+        total = None if count is None else count()
+        if total is not None and total > _CHECKED:
+            self._listed = total
+            self._peek()
+        else:
+            self._listed = self._scan(empty)
+        self._timed_by = ""
+        if self._select.timed:
+            known = next(iter(rows())).duration is not None
+            self._timed_by = "by the index" if known else "by the headers of the files, which are read for it"
+
+    @property
+    def expected(self) -> int:
+        """How many items to expect, at once: exact, but for a long index with a filter, where it is the most."""
+        if self._wanted is None and self._select and not self._long:
+            return len(self)
+        found = self._listed if self._wanted is None else self._wanted
+        return found if self._limit is None else min(self._limit, found)
+
+    @property
+    def _long(self) -> bool:
+        return self._listed > _CHECKED
 
     def describe(self) -> str:
         """One line: what was recognised, how many utterances, where the audio is."""
-        total = f"{self._total} utterance{'s' * (self._total != 1)}"
-        if self._limit is not None and self._limit < self._total:
+        total = f"{self._listed} utterance{'s' * (self._listed != 1)}"
+        if self._select:
+            kept = "some" if self._long and self._wanted is None else str(self._count_wanted())
+            total = f"{kept} of {total} ({self._select.describe()}{', ' * bool(self._timed_by)}{self._timed_by})"
+        elif self._limit is not None and self._limit < self._listed:
             total = f"the first {self._limit} of {total}"
         return f"{self._label}: {total}" + (f", {self.remark}" if self.remark else "")
 
     def __len__(self) -> int:
-        return self._total if self._limit is None else min(self._limit, self._total)
+        found = self._count_wanted() if self._select else self._listed
+        return found if self._limit is None else min(self._limit, found)
 
     def __iter__(self) -> Iterator[Item]:
-        for row in islice(self._rows(), self._limit):
+        if self._long and self._guard is None:
+            self._guard = Guard(self._rows, self._naming, functools.partial(clash_error, self.root))
+        for position, (row, audio) in enumerate(islice(self._selected(), self._limit)):
+            if self._guard is not None and position % _POLLED == 0:
+                self._guard.poll()
             yield Item(
-                id=self._id(row),
-                audio=None if row.audio is None else self._locator.find(row.audio),
-                mel=None if row.mel is None else self._locator.find(row.mel),
-                text=row.text,
-                speaker=row.speaker,
-                language=row.language,
-                duration=row.duration,
+                self._naming(row),
+                audio,
+                self._place(row.mel),
+                row.text,
+                row.speaker,
+                row.language,
+                row.duration,
             )
+        if self._guard is not None and self._limit is None:
+            self._guard.finish()
 
     def __repr__(self) -> str:
         return f"<Source {self.describe()}>"
 
-    def _id(self, row: Row) -> str:
-        if row.id is not None:
-            return tidy(row.id)
-        parts = _parts(row.name)
-        if self._by_stem and self.kind not in {"audio folder", "mel folder"}:
-            return parts[-1]
-        if self._common and row.name.startswith("/"):
-            parts = parts[len(self._common) :]
-        return "/".join(parts)
+    # --- rows that are wanted ------------------------------------------------------------------------------------------
 
-    def _scan(self, empty: str) -> tuple[int, bool]:
-        """Count the rows and settle how ids are made: by stem where stems are unique, else by relative path.
-
-        Hashes find the suspects in eight bytes a row; strings are compared only for those.
-        """
-        hashes = array("q")
-        total = 0
-        common: tuple[str, ...] | None = None
-        probe: list[str] = []
-        self._by_stem = True
-        for row in self._rows():
-            total += 1
-            hashes.append(hash(self._id(row)))
-            if row.name.startswith("/"):
-                folder = _parts(row.name)[:-1]
-                common = folder if common is None else _shared(common, folder)
-            if len(probe) < _PROBED:
-                probe += [listed for listed in (row.audio, row.mel) if listed is not None][:1]
-        if total == 0:
-            raise DataError(f"{self.root}: {empty}")
-        self._locator.settle(probe, self.root)
-        self._common = common
-        clash = self._duplicate(hashes)
-        if clash is None:
-            return total, True
-        if clash[0] is not None or self.kind in {"audio folder", "mel folder"}:
-            self._refuse(clash[1:])
-        self._by_stem = False
-        hashes = array("q", (hash(self._id(row)) for row in self._rows()))
-        clash = self._duplicate(hashes)
-        if clash is not None:
-            self._refuse(clash[1:])
-        return total, False
-
-    def _duplicate(self, hashes: array[int]) -> tuple[str | None, str, int | str, int | str] | None:
-        """The first id that occurs twice: (the explicit id, if both are explicit), the id, and the two places."""
-        ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
-        suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-        if not suspects:
-            return None
-        seen: dict[str, Row] = {}
-        for row in self._rows():
-            name = self._id(row)
-            if hash(name) in suspects:
-                first = seen.setdefault(name, row)
-                if first is not row:
-                    explicit = name if first.id is not None and row.id is not None else None
-                    return explicit, name, first.where, row.where
-        return None
-
-    def _refuse(self, clash: tuple[str, int | str, int | str]) -> None:
-        name, first, second = clash
-        places = f"{first} and {second}" if isinstance(first, str) else f"lines {first} and {second}"
-        raise DataError(
-            f"{self.root}: the id {name!r} occurs twice ({places})",
-            hint="every utterance needs its own id: remove one, or rename it",
-        )
-
-
-class Locator:
-    """Finds the files that an index names, below one folder or a few candidates.
-
-    Args:
-        bases: folders to try, the likeliest first.
-        suffixes: appended in turn where a name has none of them (ids without extension).
-        drop: whether leading folders of the listed paths may be replaced by the base (``DUMMY/x.wav``).
-    """
-
-    def __init__(self, bases: Sequence[Path], suffixes: Sequence[str] = AUDIO_SUFFIXES, *, drop: bool = False) -> None:
-        self._bases = list(bases)
-        self._suffixes = list(suffixes)
-        self._may_drop = drop
-        self._base = self._bases[0]
-        self._dropped = 0
-
-    @property
-    def base(self) -> Path:
-        """The folder that the listed paths are relative to, once :meth:`settle` has run."""
-        return self._base
-
-    @property
-    def dropped(self) -> int:
-        """How many leading folders of the listed paths are replaced by the base."""
-        return self._dropped
-
-    def settle(self, listed: Sequence[str], index: Path) -> None:
-        """Choose the base under which the most of the first listed files exist.
+    def _selected(self) -> Iterator[tuple[Row, Place | None]]:
+        """The wanted rows, and where their audio is.
 
         Raises:
-            DataError: none exists under any.
+            DataError: none is wanted.
         """
-        if not listed:
+        if not self._select:
+            for row in self._rows():
+                yield row, self._place(row.audio)
             return
-        depth = max(len(PurePosixPath(_native(name)).parts) for name in listed) if self._may_drop else 1
-        best = 0
-        for dropped in range(depth):
-            for base in self._bases:
-                found = sum(self._existing(base, dropped, name) is not None for name in listed)
-                if found > best:
-                    best, self._base, self._dropped = found, base, dropped
-            if best:
-                return
-        tried = "; ".join(str(self._path(base, 0, listed[0])) for base in self._bases)
-        more = f", {self._path(self._bases[0], 0, listed[1])}" if len(listed) > 1 else ""
-        raise DataError(
-            f"{index}: none of the first {len(listed)} files that it names exists (tried {tried}{more})",
-            hint="paths are relative to the index; give --audio-root FOLDER if the audio is elsewhere",
+        empty = True
+        for row in self._rows():
+            if self._select.names(row):
+                audio = self._place(row.audio)
+                if not self._select.timed or self._lasts(row, audio):
+                    empty = False
+                    yield row, audio
+        if empty:
+            raise self._nothing()
+
+    def _lasts(self, row: Row, audio: Place | None) -> bool:
+        """What cannot be read is kept: it is reported where it is used, not filtered away."""
+        seconds = row.duration
+        if seconds is None and audio is not None:
+            with contextlib.suppress(DataError):
+                seconds = audio_seconds(audio)
+        return seconds is None or self._select.lasts(seconds)
+
+    def _count_wanted(self) -> int:
+        if self._wanted is None:
+            self._wanted = sum(1 for _ in self._selected())
+        return self._wanted
+
+    def _nothing(self) -> DataError:
+        hints = []
+        for what, wanted in (("speaker", self._select.speakers), ("language", self._select.languages), ("split", self._select.split)):  # fmt: skip
+            if wanted:
+                found = sorted({str(name) for row in islice(self._rows(), _CHECKED) if (name := getattr(row, what))})
+                listing = ", ".join(found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
+                hints.append(f"its {what}s: {listing}" if found else f"the source names no {what}s")
+        return DataError(
+            f"{self.root}: none of its {self._listed} utterances is wanted ({self._select.describe()})",
+            hint="; ".join(hints) or None,
         )
 
-    def find(self, listed: str) -> Path:
-        """The path of a listed file; if it exists under no spelling, the likeliest one."""
-        path = self._path(self._base, self._dropped, listed)
-        if has_suffix(path, (*self._suffixes, *ARRAY_SUFFIXES)) and _is_file(path):
-            return path
-        return self._existing(self._base, self._dropped, listed) or self._default(path)
+    def _place(self, listed: str | Clip | None) -> Place | None:
+        if listed is None:
+            return None
+        if isinstance(listed, str):
+            assert self._locator is not None
+            return self._locator.find(listed)
+        if self._locator is None or listed.refused:
+            return listed
+        found = self._locator.find(listed.path)
+        if isinstance(found, Path) and listed.whole and not listed.offset and listed.size is None:
+            return found
+        return replace(listed, path=found.path if isinstance(found, Clip) else str(found))
 
-    def _default(self, path: Path) -> Path:
-        known = (*AUDIO_SUFFIXES, *ARRAY_SUFFIXES)
-        return path if has_suffix(path, known) else Path(f"{path}{self._suffixes[0]}")
+    # --- checks --------------------------------------------------------------------------------------------------------
 
-    def _path(self, base: Path, dropped: int, listed: str) -> Path:
-        pure = PurePosixPath(_native(listed))
-        if dropped:
-            parts = pure.parts[1:] if pure.is_absolute() else pure.parts
-            pure = PurePosixPath(*parts[min(dropped, len(parts) - 1) :])
-        return base / pure
+    def _settle(self, probe: list[Row]) -> None:
+        """From the first rows: what the corpus holds, and where its files are."""
+        if probe and all(row.audio is None for row in probe):
+            self.holds = "mels"
+        if self._locator is None:
+            return
+        listed = [listed for row in probe if (listed := row.mel if row.audio is None else row.audio) is not None]
+        paths = [one if isinstance(one, str) else one.path for one in listed if isinstance(one, str) or not one.refused]
+        self._locator.settle(paths, self.root)
 
-    def _existing(self, base: Path, dropped: int, listed: str) -> Path | None:
-        path = self._path(base, dropped, listed)
-        if _is_file(path):
-            return path
-        if not has_suffix(path, (*AUDIO_SUFFIXES, *ARRAY_SUFFIXES)):
-            for position, suffix in enumerate(self._suffixes):
-                candidate = Path(f"{path}{suffix}")
-                if _is_file(candidate):
-                    # Corpora keep to one format: the next file is probably the same.
-                    self._suffixes.insert(0, self._suffixes.pop(position))
-                    return candidate
-        for form in ("NFC", "NFD"):  # file names that passed through a Mac
-            candidate = path.parent / unicodedata.normalize(form, path.name)
-            if candidate != path and _is_file(candidate):
-                return candidate
-        return None
+    def _scan(self, empty: str) -> int:
+        """Check every row, and settle how ids are made: by stem where stems are unique, else by relative path."""
+        hashes, total = Hashes(), 0
+        common: tuple[str, ...] | None = None
+        probe: list[Row] = []
+        for row in self._rows():
+            total += 1
+            hashes.add(self._naming(row))
+            if row.id is None and row.name.startswith("/"):
+                folder = path_parts(row.name)[:-1]
+                common = folder if common is None else shared_parts(common, folder)
+            if len(probe) < _PROBED:
+                probe.append(row)
+        if total == 0:
+            raise DataError(f"{self.root}: {empty}")
+        self._settle(probe)
+        clash = duplicate(self._rows, self._naming, hashes)
+        if clash is None:
+            return total
+        if clash.explicit or not self._naming.by_stem:
+            raise clash_error(self.root, clash)
+        self._naming = Naming(by_stem=False, common=common or ())
+        hashes = Hashes()
+        for row in self._rows():
+            hashes.add(self._naming(row))
+        clash = duplicate(self._rows, self._naming, hashes)
+        if clash is not None:
+            raise clash_error(self.root, clash)
+        return total
 
-
-def has_suffix(path: Path | str, suffixes: Iterable[str]) -> bool:
-    """Whether the name ends in one of ``suffixes``, in upper or lower case."""
-    return os.path.splitext(path)[1].lower() in suffixes  # noqa: PTH122 - ten times as fast, and it runs for each file
-
-
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
-
-
-def _native(listed: str) -> str:
-    """A listed path with forward slashes: indexes written on Windows name files with backslashes."""
-    return listed.replace("\\", "/") if "\\" in listed and "/" not in listed else listed
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """Folders and stem of a listed path, without ``.`` and the like, as id material."""
-    parts = [part for part in tidy(_native(name)).split("/") if part not in {"", "."}]
-    if not parts:
-        return ("_",)
-    if has_suffix(parts[-1], (*AUDIO_SUFFIXES, *ARRAY_SUFFIXES)):
-        parts[-1] = parts[-1].rsplit(".", 1)[0] or parts[-1]
-    return tuple(parts)
-
-
-def _shared(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    """The leading folders that two paths have in common."""
-    count = 0
-    while count < min(len(first), len(second)) and first[count] == second[count]:
-        count += 1
-    return first[:count]
-
-
-def tidy(name: str) -> str:
-    """A name as valid Unicode: bytes of a file name that are not UTF-8 become escapes, so that JSON can hold it."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if _from_disk(name) else name.encode("utf-8", "backslashreplace").decode()  # fmt: skip
-    return name
+    def _peek(self) -> None:
+        """The same for the first rows of a long index. Its ids are relative paths: nobody knows yet about its stems."""
+        probe = list(islice(self._rows(), _PEEKED))
+        common: tuple[str, ...] | None = None
+        hashes = Hashes()
+        for row in probe:
+            if row.id is None and row.name.startswith("/"):
+                folder = path_parts(row.name)[:-1]
+                common = folder if common is None else shared_parts(common, folder)
+        self._naming = Naming(by_stem=False, common=common or ())
+        for row in probe:
+            hashes.add(self._naming(row))
+        clash = duplicate(lambda: iter(probe), self._naming, hashes)
+        if clash is not None:
+            raise clash_error(self.root, clash)
+        self._settle(probe[:_PROBED])
+        if any(row.id is None for row in probe):
+            self.remark += f"{', ' * bool(self.remark)}ids are relative paths"
 
 
-def _from_disk(name: str) -> bool:
-    return all(not 0xD800 <= ord(char) <= 0xDFFF or 0xDC80 <= ord(char) <= 0xDCFF for char in name)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 text file that are not blank, with their numbers from 1; BOM and CRLF are tolerated.
-
-    Raises:
-        DataError: unreadable, not UTF-8, not text; with the line number.
-    """
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while raw := file.readline(_LONGEST_LINE + 1):
-                number += 1
-                if number == 1:
-                    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                        raise DataError(
-                            f"{path}: is UTF-16; calib reads UTF-8",
-                            hint=f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}",
-                        )
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                if len(raw) > _LONGEST_LINE:
-                    raise DataError(f"{path}, line {number}: longer than {_LONGEST_LINE} bytes; this is no text index")
-                if b"\0" in raw:
-                    raise DataError(f"{path}, line {number}: holds a NUL byte; this is no text index")
-                try:
-                    line = raw.decode().rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start})",
-                        hint="convert the file to UTF-8, for example with iconv",
-                    ) from None
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-_SAFE_LENGTH = 120  # bytes; leaves room for a suffix, a hash and a temporary name within the usual 255
-_ALTERED = re.compile(r"-[0-9a-f]{16}$")
-_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # device names on Windows
-
-
-def json_object(where: str, line: str, remark: str = "") -> dict[str, Any]:
-    """The object on one line of a JSONL index.
-
-    Raises:
-        DataError: it is none, with ``where`` and the line's beginning.
-    """
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise DataError(f"{where}: not a JSON object on one line ({reason}): {line[:80]!r}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: {line[:80]!r} is not a JSON object{remark}")
-    return value
-
-
-def safe_name(name: str) -> str:
-    """A file stem for an id: the id itself if it is harmless, else a cleaned form with a hash of the id appended.
-
-    Letters and digits of any script, ``-``, ``_`` and inner dots are harmless, up to 120 bytes. Different ids give
-    different stems (on file systems that distinguish case), the same id always the same one.
-
-    Example:
-        >>> safe_name("LJ001-0001")
-        'LJ001-0001'
-        >>> safe_name("../etc/passwd")
-        'etc_passwd-7fef78f53440346c'
-    """
-    clean = "".join(char if _harmless(char) else "_" for char in unicodedata.normalize("NFC", name))
-    clean = clean.encode("utf-8", "replace")[:_SAFE_LENGTH].decode("utf-8", "ignore")
-    if clean == name and name.strip("._-") and name[0] not in ".-" and name[-1] != "." and not _ALTERED.search(name) and not _RESERVED.match(name):  # fmt: skip
-        return name
-    # Sixteen digits: ten million ids with one cleaned form still do not collide.
-    return f"{clean.strip('._-') or 'id'}-{digest(name.encode('utf-8', 'surrogatepass'))}"
-
-
-def _harmless(char: str) -> bool:
-    return char in "._-" or (unicodedata.category(char)[0] in "LNM" and char.isprintable())
+def clash_error(root: AnyPath, clash: Clash) -> DataError:
+    """Two rows of one id."""
+    places = f"{clash.first} and {clash.second}" if isinstance(clash.first, str) else f"lines {clash.first} and {clash.second}"  # fmt: skip
+    return DataError(
+        f"{root}: the id {tidy(clash.name)!r} occurs twice ({places})",
+        hint="every utterance needs its own id: remove one, or rename it",
+    )

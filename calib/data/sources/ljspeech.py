@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 from calib.data.audio import AUDIO_SUFFIXES
-from calib.data.sources.base import Locator, Row, Source, has_suffix, read_lines
+from calib.data.sources.base import Row, Source
+from calib.data.sources.lines import AnyPath, count_lines, read_lines
+from calib.data.sources.locate import Locator
+from calib.data.sources.names import has_suffix
 from calib.errors import DataError
 
 __all__ = ["open_ljspeech"]
@@ -18,17 +22,18 @@ __all__ = ["open_ljspeech"]
 _AUDIO_FOLDERS = ("wavs", "wav", "audio", "flac")
 
 
-def open_ljspeech(folder: Path, metadata: Path, *, audio_root: Path | None, limit: int | None) -> Source:
-    """Open an LJSpeech folder.
+def open_ljspeech(folder: AnyPath, metadata: AnyPath, *, audio_root: AnyPath | None, **options: Any) -> Source:
+    """Open an LJSpeech folder; ``options`` are those of every source (``limit``, ``select``).
 
     Raises:
         DataError: a malformed line, a duplicate id, or none of the first audio files exists.
     """
     wavs = audio_root or next((folder / name for name in _AUDIO_FOLDERS if (folder / name).is_dir()), folder)
     speakers = folder / "speakers.csv"
+    told = speakers.is_file()
 
     def rows() -> Iterator[Row]:
-        known = _Speakers(speakers) if speakers.is_file() else None
+        known = _Speakers(speakers) if told else None
         for number, line in read_lines(metadata):
             fields = line.split("|")
             name = fields[0].strip()
@@ -52,18 +57,25 @@ def open_ljspeech(folder: Path, metadata: Path, *, audio_root: Path | None, limi
     where = f"{wavs.name}/" if wavs != folder else "audio beside metadata.csv"
     if audio_root is not None:
         where = f"audio in {audio_root}"
-    where += ", speakers.csv" * speakers.is_file()
+    where += ", speakers.csv" * told
     name = folder.resolve().name
     index = "" if metadata.name == "metadata.csv" else f" ({metadata.name})"
     return Source(
-        "ljspeech", metadata, rows, Locator([wavs]), label=f"LJSpeech folder {name}{index}", remark=where, limit=limit
+        "ljspeech",
+        metadata,
+        rows,
+        Locator([wavs]),
+        label=f"LJSpeech folder {name}{index}",
+        remark=where,
+        count=functools.partial(count_lines, metadata),
+        **options,
     )
 
 
 class _Speakers:
     """``speakers.csv`` read in step with ``metadata.csv``; held whole only if their orders differ."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self._path = path
         self._lines = self._parse()
         self._all: dict[str, tuple[str | None, str | None]] | None = None

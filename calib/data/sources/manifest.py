@@ -1,31 +1,33 @@
 """JSONL manifests: one JSON object a line, with NeMo's keys (``audio_filepath``, ``text``, ``duration``, ``speaker``).
 
-Paths are relative to the manifest. ``id`` (or ``utt_id``), ``lang`` (or ``language``) and ``mel`` are read too.
+Paths are relative to the manifest. ``id`` (or ``utt_id``), ``lang`` (or ``language``), ``split``, ``mel`` and
+``offset`` (seconds into a longer recording, which then needs ``duration``) are read too.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from calib.data.sources.base import Locator, Row, Source, json_object, read_lines
-from calib.errors import DataError, UsageError
+from calib.data.clip import Clip
+from calib.data.sources.base import Row, Source
+from calib.data.sources.lines import AnyPath, count_lines, json_object, read_lines
+from calib.data.sources.locate import Locator
+from calib.errors import DataError
 
-__all__ = ["open_jsonl"]
+__all__ = ["open_jsonl", "seconds_of"]
 
 _AUDIO_KEYS = ("audio_filepath", "audio", "audio_file", "path", "wav")
 _MEL_KEYS = ("mel", "mel_filepath", "mel_path", "feats")
-_LHOTSE_KEYS = {"recording", "supervisions", "channel"}
 
 
-def open_jsonl(path: Path, *, audio_root: Path | None, limit: int | None) -> Source:
-    """Open a JSONL manifest.
+def open_jsonl(path: AnyPath, *, audio_root: AnyPath | None, **options: Any) -> Source:
+    """Open a JSONL manifest; ``options`` are those of every source (``limit``, ``select``).
 
     Raises:
         DataError: a malformed line, a duplicate id, or none of the first files exists.
-        UsageError: lhotse cuts.
     """
 
     def rows() -> Iterator[Row]:
@@ -35,38 +37,45 @@ def open_jsonl(path: Path, *, audio_root: Path | None, limit: int | None) -> Sou
     base = audio_root or path.parent
     remark = f"audio in {audio_root}" if audio_root else ""
     locator = Locator([base], drop=audio_root is not None)
-    return Source("jsonl", path, rows, locator, label=f"JSONL manifest {path.name}", remark=remark, limit=limit)
+    count = functools.partial(count_lines, path)
+    return Source(
+        "jsonl", path, rows, locator, label=f"JSONL manifest {path.name}", remark=remark, count=count, **options
+    )
 
 
-def _row(path: Path, number: int, line: str) -> Row:
+def _row(path: AnyPath, number: int, line: str) -> Row:
     where = f"{path}, line {number}"
     value = json_object(where, line, "; a manifest has one object a line")
-    if value.keys() >= _LHOTSE_KEYS:
-        raise UsageError(
-            f"{path}: these are lhotse cuts, which this version does not read",
-            hint='write a manifest: {"audio_filepath": ..., "text": ...} a line',
-        )
     audio = _text(where, value, *_AUDIO_KEYS)
     mel = _text(where, value, *_MEL_KEYS)
     if audio is None and mel is None:
         raise DataError(
             f"{where}: names no file (audio_filepath or mel); its keys are {', '.join(map(repr, list(value)[:8])) or 'none'}"
         )
-    if _seconds(where, value, "offset"):
+    name = _text(where, value, "id", "utt_id", "utterance_id")
+    offset, duration = seconds_of(where, value, "offset"), seconds_of(where, value, "duration")
+    listed: str | Clip | None = audio
+    stated = audio or mel or ""
+    if offset is not None and audio is not None and duration is not None:
+        listed = Clip(audio, start=offset, duration=duration)
+        if offset:  # several segments have one file: where they begin tells them apart
+            stated = f"{audio.rpartition('.')[0] or audio}-{offset:.3f}"
+    elif offset:
         raise DataError(
-            f"{where}: a segment of a longer file (offset {value['offset']}), which this version does not read",
-            hint="cut the audio into one file an utterance",
+            f"{where}: a segment of a longer file (offset {offset:g} s) without its duration",
+            hint="a segment needs audio_filepath, offset and duration, in s",
         )
     return Row(
         number,
-        audio or mel or "",
-        audio=audio,
+        stated,
+        audio=listed,
         mel=mel,
-        id=_text(where, value, "id", "utt_id", "utterance_id"),
+        id=name,
         text=_text(where, value, "text", "sentence") or "",
         speaker=_text(where, value, "speaker", "speaker_id", "speaker_name"),
         language=_text(where, value, "language", "lang", "locale"),
-        duration=_seconds(where, value, "duration"),
+        duration=duration,
+        split=_text(where, value, "split", "subset"),
     )
 
 
@@ -85,7 +94,12 @@ def _text(where: str, value: Mapping[str, Any], *keys: str) -> str | None:
     return None
 
 
-def _seconds(where: str, value: Mapping[str, Any], key: str) -> float | None:
+def seconds_of(where: str, value: Mapping[str, Any], key: str) -> float | None:
+    """A field in s, or None where it is absent.
+
+    Raises:
+        DataError: it is no duration.
+    """
     found = value.get(key)
     if found is None:
         return None

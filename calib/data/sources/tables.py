@@ -11,26 +11,29 @@ import csv
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from calib.data.arrays import ARRAY_SUFFIXES
 from calib.data.audio import AUDIO_SUFFIXES
-from calib.data.sources.base import Locator, Row, Source, has_suffix, read_lines
+from calib.data.sources.base import Row, Source
+from calib.data.sources.lines import AnyPath, count_lines, read_lines
+from calib.data.sources.locate import Locator
+from calib.data.sources.names import has_suffix
 from calib.errors import DataError, UsageError, nearest
 
 __all__ = ["header_of", "open_table"]
 
 _SKIP = "_"
-_FIELDS = ("id", "path", "mel", "text", "speaker", "language", "duration")
+_FIELDS = ("id", "path", "mel", "text", "speaker", "language", "duration", "split")
 _HEADERS = {
     "id": {"id", "utt_id", "utterance_id"},
     "path": {"path", "audio_file", "audio", "audio_filepath", "audio_path", "wav", "wav_path", "wav_filename", "file", "filename", "file_name"},
     "mel": {"mel", "mels", "mel_path"},
-    "text": {"text", "sentence", "transcript", "transcription"},
+    "text": {"text", "sentence", "transcript", "transcription", "normalized_text"},
     "speaker": {"speaker", "speaker_name", "speaker_id", "client_id"},
     "language": {"language", "lang", "locale"},
-    "duration": {"duration"},
+    "duration": {"duration", "duration_s", "seconds"},
+    "split": {"split", "subset"},
 }  # fmt: skip
 _NO_MEL = ("pitch", "f0", "energy", "dur", "align")  # what FastPitch keeps beside mels, also as arrays
 _SAMPLED = 50
@@ -46,12 +49,12 @@ class _Columns(NamedTuple):
 
 
 def open_table(
-    path: Path,
+    path: AnyPath,
     *,
     columns: str | None,
-    audio_root: Path | None,
-    limit: int | None,
-    audio_folder: Path | None = None,
+    audio_root: AnyPath | None,
+    audio_folder: AnyPath | None = None,
+    **options: Any,
 ) -> Source:
     """Open a filelist or a table.
 
@@ -59,8 +62,8 @@ def open_table(
         path: the index.
         columns: the user's ``--columns``, for example "path,text,speaker"; ``_`` passes over a column.
         audio_root: the user's ``--audio-root``.
-        limit: yield no more than this many.
         audio_folder: where the audio is if the user does not say and it is not beside the index.
+        options: those of every source (``limit``, ``select``).
 
     Raises:
         DataError: a malformed line, a duplicate id, or none of the first files exists.
@@ -83,8 +86,12 @@ def open_table(
 
     label = "Common Voice TSV" if common_voice else "Coqui CSV" if coqui else "filelist"
     locator = Locator(bases, drop=audio_root is not None)
-    source = Source("filelist", path, rows, locator, label=f"{label} {path.name}", limit=limit, empty="names no utterances; it holds a header only")  # fmt: skip
-    source.remark = "columns " + "|".join(found.fields)
+
+    def count() -> int:
+        return count_lines(path) - found.header
+
+    source = Source("filelist", path, rows, locator, label=f"{label} {path.name}", count=count, empty="names no utterances; it holds a header only", **options)  # fmt: skip
+    source.remark = "columns " + "|".join(found.fields) + f"{', ' * bool(source.remark)}{source.remark}"
     if audio_root is not None:
         dropped = f", in place of {locator.dropped} leading folder{'s' * (locator.dropped != 1)}"
         source.remark += f", audio in {locator.base}" + (dropped if locator.dropped else "")
@@ -126,7 +133,7 @@ def _separator(line: str) -> str:
     return "|" if "|" in line else "\t" if "\t" in line else ""
 
 
-def _inferred(path: Path, lines: Sequence[str]) -> _Columns:
+def _inferred(path: AnyPath, lines: Sequence[str]) -> _Columns:
     """The columns of a filelist without a header, from its first lines."""
     separator = _separator(lines[0])
     if not separator:
@@ -187,14 +194,14 @@ def _decimals(values: Sequence[str]) -> bool:
         return False
 
 
-def _unknown(path: Path, line: str) -> UsageError:
+def _unknown(path: AnyPath, line: str) -> UsageError:
     return UsageError(
         f"{path}: cannot tell what its columns are; the first line is {line[:120]!r}",
         hint="name them with --columns, for example --columns path,text,speaker (_ passes over a column)",
     )
 
 
-def _row(path: Path, number: int, line: str, columns: _Columns) -> Row:
+def _row(path: AnyPath, number: int, line: str, columns: _Columns) -> Row:
     if not columns.separator:
         parts = [line]
     elif columns.quoted and '"' in line:
@@ -223,4 +230,5 @@ def _row(path: Path, number: int, line: str, columns: _Columns) -> Row:
         speaker=values.get("speaker") or None,
         language=values.get("language") or None,
         duration=None if duration is None else float(duration),
+        split=values.get("split") or None,
     )

@@ -22,12 +22,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from calib.data.arrays import array_shape, as_time_first, decide_layout, layout_candidates, load_array
-from calib.data.audio import Audio, read_audio
+from calib.data.audio import Audio, read_audio, read_channels
+from calib.data.clip import Place
 from calib.data.sources import Item
 from calib.errors import DataError, UsageError
 from calib.mel.frontend import FrontEnd
@@ -190,7 +190,7 @@ class Look:
             facts = dataclasses.replace(facts, statistics=dataclasses.replace(facts.statistics, speaker=item.speaker))
         return facts
 
-    def _audio(self, facts: Facts, path: Path, *, with_mel: bool) -> Facts:
+    def _audio(self, facts: Facts, path: Place, *, with_mel: bool) -> Facts:
         try:
             audio = read_audio(path)
         except DataError:
@@ -254,7 +254,7 @@ class Look:
         )
 
 
-def _unusable(facts: Facts, error: DataError, path: Path) -> Facts:
+def _unusable(facts: Facts, error: DataError, path: Place) -> Facts:
     """The facts with the reason, which names no path, so that it can stand in a result file."""
     reason = error.message
     for form in (f"{path}: ", str(path)):
@@ -262,7 +262,7 @@ def _unusable(facts: Facts, error: DataError, path: Path) -> Facts:
     return dataclasses.replace(facts, unreadable="; ".join(filter(None, (facts.unreadable, reason))))
 
 
-def _audio_facts(facts: Facts, audio: Audio, path: Path) -> Facts:
+def _audio_facts(facts: Facts, audio: Audio, path: Place) -> Facts:
     x = audio.samples.astype(np.float64)
     dc = float(x.mean())
     spread = float(x.max() - x.min())
@@ -282,7 +282,7 @@ def _audio_facts(facts: Facts, audio: Audio, path: Path) -> Facts:
         spread=spread,
         peak=audio.peak,
         dc=dc,
-        clipped=float(clipped_samples(audio.samples if audio.channels == 1 else _decode(path))),
+        clipped=float(clipped_samples(audio.samples if audio.channels == 1 else read_channels(path))),
         samples=float(len(x)),
         padding=tail / len(x),
         nonfinite=0.0,
@@ -347,19 +347,10 @@ def _same_tail(mel: np.ndarray) -> int:
     return len(mel) - 1 - (int(differs[-1]) + 1 if differs.size else 0)
 
 
-def _decode(path: Path) -> np.ndarray:
-    """All samples ``(L, channels)`` of a file that soundfile can read."""
-    import soundfile
-
-    return np.asarray(soundfile.read(path, dtype="float32", always_2d=True)[0])
-
-
-def _nonfinite_samples(path: Path) -> int:
+def _nonfinite_samples(path: Place) -> int:
     """NaN and infinite samples of a file that could not be used; 0 if it cannot be read at all."""
-    import soundfile
-
-    with contextlib.suppress(soundfile.LibsndfileError, RuntimeError, TypeError, ValueError, OSError):
-        data = _decode(path)
+    with contextlib.suppress(DataError):
+        data = read_channels(path)
         return int(data.size - np.count_nonzero(np.isfinite(data)))
     return 0
 
