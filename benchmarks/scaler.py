@@ -35,13 +35,13 @@ def arrays(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.load(folder / "p.npy", mmap_mode="r"), np.load(folder / "y.npy", mmap_mode="r")
 
 
-def with_calib(p: np.ndarray, y: np.ndarray, *, fast: bool) -> Map:
+def with_calib(p: np.ndarray, y: np.ndarray) -> Map:
     """Moments of every utterance, then the regression."""
-    from calib.diagnose.fastmoments import fast_unit_moments
     from calib.diagnose.moments import Moments, unit_moments
 
-    one = fast_unit_moments if fast else unit_moments
-    s = Moments([one(p[k : k + UTTERANCE], y[k : k + UTTERANCE]) for k in range(0, FRAMES, UTTERANCE)]).summary()
+    s = Moments(
+        [unit_moments(p[k : k + UTTERANCE], y[k : k + UTTERANCE]) for k in range(0, FRAMES, UTTERANCE)]
+    ).summary()
     return float(s.slope_ols), float(s.intercept(s.slope_ols))
 
 
@@ -56,11 +56,10 @@ def with_sklearn(p: np.ndarray, y: np.ndarray, *, dtype: type) -> Map:
 
 def folds_with_calib(p: np.ndarray, y: np.ndarray) -> float:
     """Held-out squared error of the regression over five folds of utterances, from the same one pass."""
-    from calib.diagnose.fastmoments import fast_unit_moments
-    from calib.diagnose.fits import Folds, GroupedSums, least_squares
-    from calib.diagnose.moments import Moments
+    from calib.diagnose.calibrators.fits import Folds, GroupedSums, least_squares
+    from calib.diagnose.moments import Moments, unit_moments
 
-    units = [fast_unit_moments(p[k : k + UTTERANCE], y[k : k + UTTERANCE]) for k in range(0, FRAMES, UTTERANCE)]
+    units = [unit_moments(p[k : k + UTTERANCE], y[k : k + UTTERANCE]) for k in range(0, FRAMES, UTTERANCE)]
     folds = Folds(GroupedSums.of(Moments(units)), np.arange(len(units)) % FOLDS)
     return float(folds.losses([least_squares(folds)], sample_like=False).sum() / folds.n_unit.sum())
 
@@ -85,8 +84,7 @@ def main() -> None:
     from threadpoolctl import threadpool_limits
 
     programs: dict[str, Callable[[np.ndarray, np.ndarray], Map | float]] = {
-        "calib (fast_unit_moments)": lambda p, y: with_calib(p, y, fast=True),
-        "calib (unit_moments)": lambda p, y: with_calib(p, y, fast=False),
+        "calib": with_calib,
         "scikit-learn float32": lambda p, y: with_sklearn(p, y, dtype=np.float32),
         "scikit-learn float64": lambda p, y: with_sklearn(p, y, dtype=np.float64),
         "calib, five folds": folds_with_calib,

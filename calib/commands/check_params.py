@@ -14,7 +14,7 @@ from calib.commands import options as o
 from calib.commands.statsinput import load_normalizer
 from calib.console import terminal
 from calib.diagnose.audit import Audit, Numbers, Reading, audit
-from calib.diagnose.auditfile import check_file, stored_numbers
+from calib.diagnose.audit.file import check_file, stored_numbers
 from calib.errors import UsageError
 from calib.params import MelScaler, ParamsWarning
 

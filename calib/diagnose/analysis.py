@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calib.diagnose.calibration import Calibrators
+from calib.diagnose.calibrators.calibration import Calibrators
 from calib.diagnose.causes import untested
 from calib.diagnose.diagnosis import AffineMap, Calibration, Diagnosis, Interval, Row, Utterance
 from calib.diagnose.faults.evidence import Finding

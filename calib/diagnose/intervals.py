@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.diagnose.fits import GroupedSums, SetStats
+from calib.diagnose.calibrators.fits import GroupedSums, SetStats
 from calib.diagnose.moments import Moments
 
 __all__ = [

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.diagnose.fits import SetStats
+from calib.diagnose.calibrators.fits import SetStats
 from calib.diagnose.intervals import Jackknife
 from calib.diagnose.moments import Moments
 

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from calib.diagnose.calibrators.sampled import FrameSample, FrameSampler
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.lengths import explain_lengths
 from calib.diagnose.moments import Moments, UnitMoments, unit_moments
-from calib.diagnose.sampled import FrameSample, FrameSampler
 
 __all__ = ["FOLDS", "MIN_UTTERANCES", "PairSet", "Reader", "Unit", "UnusablePairError"]
 

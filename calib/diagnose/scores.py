@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from calib.diagnose.calibration import Chosen
-from calib.diagnose.crossmoments import CrossMoments
+from calib.diagnose.calibrators.calibration import Chosen
+from calib.diagnose.calibrators.crossmoments import CrossMoments
 from calib.diagnose.diagnosis import AffineMap, Calibration, Row, Utterance
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.reading import Reader

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.diagnose.audit import STATUSES, Audit, Finding, Numbers, audit
-from calib.diagnose.auditfile import check_file, stored_numbers
-from calib.diagnose.auditnumbers import readings
+from calib.diagnose.audit.file import check_file, stored_numbers
+from calib.diagnose.audit.numbers import readings
 
 # What was published of MyXTTS checkpoint_10897 (field.md, section 1); the prediction is what the scale was multiplied with.
 FOUNDING: dict[str, Any] = {

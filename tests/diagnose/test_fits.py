@@ -9,10 +9,9 @@ import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 from speechlike import mel_field, prediction
 
-from calib.diagnose import fits
-from calib.diagnose.binfits import _variance, bin_offsets, per_bin
-from calib.diagnose.fastmoments import fast_unit_moments
-from calib.diagnose.fits import Folds, GroupedSums, Maps
+from calib.diagnose.calibrators import fits
+from calib.diagnose.calibrators.binfits import _variance, bin_offsets, per_bin
+from calib.diagnose.calibrators.fits import Folds, GroupedSums, Maps
 from calib.diagnose.moments import Moments, unit_moments
 
 BINS, UNITS, FOLDS = 16, 9, 4
@@ -368,31 +367,3 @@ def test_all_affine_fits_of_1000_units_of_80_bins_and_their_errors_cost_under_50
         folds.losses(maps, sample_like=False)
         best = min(best, time.process_time() - started)
     assert best < 0.05, f"{best:.3f} s"
-
-
-@pytest.mark.parametrize(
-    ("frames", "bins", "level", "spread"),
-    [(700, 80, -5.0, 2.0), (41, 80, -5.0, 2.0), (5000, 80, 3.0, 0.01), (300, 7, 1e4, 1.0), (3, 80, -5.0, 2.0), (650, 100, 0.0, 1e-22), (600, 80, 0.0, 1e25)],
-)  # fmt: skip
-def test_fast_moments_equal_float64_to_a_millionth(frames: int, bins: int, level: float, spread: float) -> None:
-    rng = np.random.default_rng(frames + bins)
-    y = (level + spread * rng.standard_normal((frames, bins))).astype(np.float32)
-    p = (0.3 * y + 0.1 * spread * rng.standard_normal((frames, bins))).astype(np.float32)
-    fast, exact = fast_unit_moments(p, y), unit_moments(p, y)
-    assert fast.n == exact.n
-    np.testing.assert_allclose(fast.pp, exact.pp, rtol=1e-6)
-    np.testing.assert_allclose(fast.yy, exact.yy, rtol=1e-6)
-    np.testing.assert_allclose(fast.py, exact.py, atol=1e-6 * np.sqrt(exact.pp * exact.yy).max())
-    for mine, wanted, square in ((fast.mean_p, exact.mean_p, exact.pp), (fast.mean_y, exact.mean_y, exact.yy)):
-        assert (np.abs(mine - wanted) <= 1e-6 * np.sqrt(square / frames) + 1e-12 * abs(level)).all()
-
-
-def test_fast_moments_survive_an_outlying_middle_frame_and_constant_bins() -> None:
-    y = mel_field(800, 1)
-    y[400] = 4e4  # what the values are taken about
-    p = prediction(mel_field(800, 2), 0.9, 2)
-    p[:, 5] = -3.25
-    fast, exact = fast_unit_moments(p, y), unit_moments(p, y)
-    np.testing.assert_allclose(fast.yy, exact.yy, rtol=1e-6)
-    np.testing.assert_allclose(fast.pp, exact.pp, rtol=1e-6, atol=1e-9)
-    assert fast.pp[5] == 0.0

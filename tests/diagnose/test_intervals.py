@@ -16,7 +16,7 @@ from scipy import signal, stats
 from speechlike import mel_field, prediction
 
 from calib.diagnose import intervals as module
-from calib.diagnose.fits import SetStats
+from calib.diagnose.calibrators.fits import SetStats
 from calib.diagnose.intervals import (
     BLOCK_FRAMES,
     Intervals,

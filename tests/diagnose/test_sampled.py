@@ -13,12 +13,11 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import HuberRegressor, LinearRegression, Ridge
 from speechlike import mel_field, prediction
 
-from calib.diagnose import fits
-from calib.diagnose.crossmoments import CrossMoments
-from calib.diagnose.fits import Folds, GroupedSums
-from calib.diagnose.floors import above_floor_fits, above_floor_moments, find_floors
-from calib.diagnose.moments import Moments, unit_moments
-from calib.diagnose.sampled import (
+from calib.diagnose.calibrators import fits
+from calib.diagnose.calibrators.crossmoments import CrossMoments
+from calib.diagnose.calibrators.fits import Folds, GroupedSums
+from calib.diagnose.calibrators.floors import above_floor_fits, above_floor_moments, find_floors
+from calib.diagnose.calibrators.sampled import (
     Curve,
     FrameSample,
     FrameSampler,
@@ -27,6 +26,7 @@ from calib.diagnose.sampled import (
     isotonic,
     monotone,
 )
+from calib.diagnose.moments import Moments, unit_moments
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from calib.diagnose import fits as closed
-from calib.diagnose.constants import accepted_maps, known_maps, statistics_maps
-from calib.diagnose.crossmoments import CrossMoments
-from calib.diagnose.fits import Folds, GroupedSums
-from calib.diagnose.floors import find_floors
+from calib.diagnose.calibrators import fits as closed
+from calib.diagnose.calibrators.constants import accepted_maps, known_maps, statistics_maps
+from calib.diagnose.calibrators.crossmoments import CrossMoments
+from calib.diagnose.calibrators.fits import Folds, GroupedSums
+from calib.diagnose.calibrators.floors import find_floors
+from calib.diagnose.calibrators.rule import Candidate, Choice
+from calib.diagnose.calibrators.sampled import FrameSample, FrameSampler
+from calib.diagnose.calibrators.selection import Fit, Selection, select
 from calib.diagnose.moments import Moments, unit_moments
-from calib.diagnose.rule import Candidate, Choice
-from calib.diagnose.sampled import FrameSample, FrameSampler
-from calib.diagnose.selection import Fit, Selection, select
 
 BINS = 24
 MEAN = np.linspace(-3.5, -7.5, BINS)
@@ -556,9 +556,9 @@ def test_no_fit_loads_scikit_learn() -> None:
     code = (
         "import sys, numpy as np\n"
         "from calib.diagnose.moments import Moments, unit_moments\n"
-        "from calib.diagnose.sampled import FrameSampler\n"
-        "from calib.diagnose.crossmoments import CrossMoments\n"
-        "from calib.diagnose.selection import select\n"
+        "from calib.diagnose.calibrators.sampled import FrameSampler\n"
+        "from calib.diagnose.calibrators.crossmoments import CrossMoments\n"
+        "from calib.diagnose.calibrators.selection import select\n"
         "rng = np.random.default_rng(0)\n"
         "ys = rng.standard_normal((6, 40, 8)); ps = ys + 0.3 * rng.standard_normal(ys.shape)\n"
         "m = Moments([unit_moments(p, y) for p, y in zip(ps, ys)])\n"

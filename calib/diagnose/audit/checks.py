@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from calib.diagnose.auditnumbers import (
+from calib.diagnose.audit.numbers import (
     BIAS_FAIL,
     ROUNDING,
     Finding,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.diagnose.fits import Folds, divide, least_squares, moment_matching
+from calib.diagnose.calibrators.fits import Folds, divide, least_squares, moment_matching
 
 __all__ = ["Accepted", "KnownMap", "accepted_maps", "known_maps", "statistics_maps"]
 

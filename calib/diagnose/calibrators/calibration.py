@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calib.diagnose.crossmoments import CrossMoments
+from calib.diagnose.calibrators.crossmoments import CrossMoments
+from calib.diagnose.calibrators.fits import GroupedSums
+from calib.diagnose.calibrators.floors import Floors, above_floor_moments, find_floors
+from calib.diagnose.calibrators.selection import Fit, Selection, select
 from calib.diagnose.diagnosis import AffineMap, Calibration, Constant, FitScore, FloorCut, SelectionSummary
-from calib.diagnose.fits import GroupedSums
-from calib.diagnose.floors import Floors, above_floor_moments, find_floors
 from calib.diagnose.moments import Moments
 from calib.diagnose.reading import Reader
-from calib.diagnose.selection import Fit, Selection, select
 
 __all__ = ["Calibrators", "Chosen"]
 

@@ -1,7 +1,7 @@
 """Affine calibrators by bin, shrunk towards the global one by as much as chance explains.
 
 How much bins really differ is what their estimates vary more than the variation between units explains; with few units
-nothing is left of it, and the global fit remains. Conventions and sums are those of `calib.diagnose.fits`.
+nothing is left of it, and the global fit remains. Conventions and sums are those of `calib.diagnose.calibrators.fits`.
 
 References:
     B. Efron and C. Morris, J. Am. Stat. Assoc. 70 (1975), empirical Bayes. R. C. Paule and J. Mandel, J. Res. NBS 87
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calib.diagnose.fits import (
+from calib.diagnose.calibrators.fits import (
     PP,
     PY,
     YY,

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from calib.diagnose.crossmoments import MatrixFit
-from calib.diagnose.fits import Folds, Maps
-from calib.diagnose.sampled import Curve
+from calib.diagnose.calibrators.crossmoments import MatrixFit
+from calib.diagnose.calibrators.fits import Folds, Maps
+from calib.diagnose.calibrators.sampled import Curve
 
 __all__ = [
     "AFFINE",

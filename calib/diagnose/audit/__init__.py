@@ -3,7 +3,7 @@
 Data flow::
 
     Numbers --readings--> [Reading] --check_numbers--> [Finding] --conclude--> Audit
-    the stored file       --------------auditfile.check_file--> [Finding] -^
+    the stored file       --------------file.check_file--> [Finding] -^
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calib.diagnose.auditchecks import NO_SIGNAL, check_numbers
-from calib.diagnose.auditnumbers import Finding, Numbers, Reading, choose, r2, readings
+from calib.diagnose.audit.checks import NO_SIGNAL, check_numbers
+from calib.diagnose.audit.numbers import Finding, Numbers, Reading, choose, r2, readings
 
 __all__ = ["STATUSES", "Audit", "Finding", "Numbers", "Reading", "audit"]
 
@@ -43,7 +43,7 @@ def audit(n: Numbers, stored: Sequence[Finding] = ()) -> Audit:
 
     Args:
         n: the numbers.
-        stored: findings on the file that they come from (`calib.diagnose.auditfile.check_file`).
+        stored: findings on the file that they come from (`calib.diagnose.audit.file.check_file`).
     """
     found = readings(n)
     chosen = choose(found)

@@ -1,7 +1,7 @@
 """The checks of `calib.diagnose.audit` on a stored parameter file: what it says of itself, and whether that agrees.
 
 A file of ``calib fit-scaler`` holds its own scores, correlations and raw map. They are bound by the formulas of
-`calib.diagnose.auditchecks`, so a file that was edited by hand, or mixed from two fits, contradicts itself.
+`calib.diagnose.audit.checks`, so a file that was edited by hand, or mixed from two fits, contradicts itself.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from calib.diagnose.auditchecks import CONSTANT_MAE, NO_SIGNAL, STRONG
-from calib.diagnose.auditnumbers import ROUNDING, Finding, g
+from calib.diagnose.audit.checks import CONSTANT_MAE, NO_SIGNAL, STRONG
+from calib.diagnose.audit.numbers import ROUNDING, Finding, g
 
 __all__ = ["check_file", "stored_numbers"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calib.diagnose.fits import Folds, GroupedSums, Maps, SetStats, constant, divide
+from calib.diagnose.calibrators.fits import Folds, GroupedSums, Maps, SetStats, constant, divide
 
 __all__ = [
     "Curve",

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.diagnose.fits import SetStats
-from calib.diagnose.sampled import FrameSample
+from calib.diagnose.calibrators.fits import SetStats
+from calib.diagnose.calibrators.sampled import FrameSample
 
 __all__ = ["Floors", "above_floor_fits", "above_floor_moments", "find_floors"]
 

@@ -1,6 +1,6 @@
 """Which calibration, if any: every calibrator scored on units that it has not seen, and the simplest that is good enough.
 
-`calib.diagnose.rule` holds the rule; this module makes what it chooses from.
+`calib.diagnose.calibrators.rule` holds the rule; this module makes what it chooses from.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.diagnose.binfits import bin_offsets, per_bin
-from calib.diagnose.constants import Accepted, KnownMap, accepted_maps, known_maps, statistics_maps
-from calib.diagnose.crossmoments import CrossMoments, MatrixFit
-from calib.diagnose.fits import (
+from calib.diagnose.calibrators.binfits import bin_offsets, per_bin
+from calib.diagnose.calibrators.constants import Accepted, KnownMap, accepted_maps, known_maps, statistics_maps
+from calib.diagnose.calibrators.crossmoments import CrossMoments, MatrixFit
+from calib.diagnose.calibrators.fits import (
     Folds,
     GroupedSums,
     Maps,
@@ -23,8 +23,7 @@ from calib.diagnose.fits import (
     moment_matching,
     ridge,
 )
-from calib.diagnose.moments import Moments
-from calib.diagnose.rule import (
+from calib.diagnose.calibrators.rule import (
     AFFINE,
     AFFINE_MORE,
     BINS,
@@ -38,7 +37,8 @@ from calib.diagnose.rule import (
     Candidate,
     Choice,
 )
-from calib.diagnose.sampled import Curve, FrameSample, curve_gain, huber, monotone
+from calib.diagnose.calibrators.sampled import Curve, FrameSample, curve_gain, huber, monotone
+from calib.diagnose.moments import Moments
 
 __all__ = ["Fit", "Selection", "select"]
 
