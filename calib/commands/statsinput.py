@@ -15,12 +15,21 @@ import numpy as np
 
 from calib.console import terminal
 from calib.data.files import ensure_writable
-from calib.data.statsfiles import FORMATS, WRITABLE, MelStatistics, Reference, read, require_h5py, write
+from calib.data.statsfiles import (
+    FORMATS,
+    NEGATIVE_VARIANCE,
+    WRITABLE,
+    MelStatistics,
+    Reference,
+    read,
+    require_h5py,
+    write,
+)
 from calib.errors import CalibError, UsageError, nearest
 from calib.mel.describe import affine_words
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import stats_identity
-from calib.params import STATS_SCHEMA, MelNormalizer
+from calib.params import STATS_SCHEMA, MelNormalizer, ParamsError
 
 __all__ = [
     "doubts_of_data",
@@ -57,7 +66,12 @@ def load_normalizer(path: Path | str) -> MelNormalizer:
     """
     reference = Reference(path)
     if is_own(reference):
-        return MelNormalizer.load(reference.path)
+        try:
+            return MelNormalizer.load(reference.path)
+        except ParamsError as error:
+            if "NaN is not a number" in error.message:  # Matcha-TTS writes a negative variance so
+                raise ParamsError(error.message, hint=NEGATIVE_VARIANCE) from None
+            raise
     found = read(path)
     normalizer = to_normalizer(found)
     terminal.notice(f"statistics: {found.describe()}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.data.files import read_json
-from calib.errors import DataError, UsageError, nearest
+from calib.errors import UsageError, nearest
 from calib.mel.catalogue import CatalogueEntry, catalogue, relatives
 from calib.mel.fields import spelled_short
 from calib.mel.frontend import FrontEnd
@@ -29,8 +29,12 @@ __all__ = ["load"]
 _OWN = {"base", "stats"}
 
 
-def load(spec: FrontEnd | str | Path | Mapping[str, Any]) -> FrontEnd:
+def load(spec: FrontEnd | str | Path | Mapping[str, Any], inside: tuple[Path, ...] = ()) -> FrontEnd:
     """See `FrontEnd.load`.
+
+    Args:
+        spec: one of the forms above.
+        inside: the files whose ``base`` this is.
 
     Raises:
         UsageError: unknown name, unknown field, value out of range, statistics that do not belong to the front end.
@@ -39,21 +43,22 @@ def load(spec: FrontEnd | str | Path | Mapping[str, Any]) -> FrontEnd:
     if isinstance(spec, FrontEnd):
         return spec
     if isinstance(spec, Mapping):
-        return _from_mapping(spec)
+        return _from_mapping(spec, None, inside)
     name = str(spec)
     entries = catalogue()
     if name in entries:
         return entries[name].frontend
-    if Path(name).is_file():
-        return _from_file(Path(name))
-    for at in (index for index, sign in enumerate(name) if sign == "@"):  # a path may hold one too
-        base, statistics = name[:at], name[at + 1 :]
-        if base in entries or Path(base).is_file():
-            return _with_statistics(load(base), statistics, name, entries.get(base))
+    from calib.mel.configs import is_file, splits
+
+    if is_file(name):
+        return _from_file(Path(name), inside)
+    for base, statistics in splits(name):
+        if base in entries or is_file(base):
+            return _with_statistics(load(base, inside), statistics, name, entries.get(base))
     base = name.partition("@")[0]
     if Path(base).suffix.lower() in {".yaml", ".yml", ".json"}:
-        return _from_file(Path(base))  # says why not
-    raise UsageError(f"unknown front end {base!r}", hint=nearest(base, entries))
+        return _from_file(Path(base), inside)  # says why not
+    raise UsageError(f"unknown front end {base!r:.80}", hint=nearest(base, entries))
 
 
 def _with_statistics(frontend: FrontEnd, statistics: str, what: str, entry: CatalogueEntry | None = None) -> FrontEnd:
@@ -77,8 +82,11 @@ def _with_statistics(frontend: FrontEnd, statistics: str, what: str, entry: Cata
     if entry is not None and entry.statistics is not None and found.kind != entry.statistics:
         does = {"standard": "subtract means and divide by deviations", "divide": "only divide"}
         raise UsageError(
-            f"{statistics} holds statistics that {does[found.kind]}, but those of {entry.id} {does[entry.statistics]}"
+            f"{statistics} holds statistics that {does[found.kind]}, but those of {entry.id} {does[entry.statistics]}",
+            hint=entry.stats and f"its own: {entry.stats}",
         )
+    if found.n_mels not in {None, frontend.n_mels}:
+        raise UsageError(f"{what}: statistics of {found.n_mels} mel bins for a front end of {frontend.n_mels} mel bins")
     if frontend.normalises:
         named = catalogue()
         plain = next((name for name in relatives(frontend) if not named[name].frontend.normalises), None)
@@ -92,20 +100,21 @@ def _with_statistics(frontend: FrontEnd, statistics: str, what: str, entry: Cata
         raise UsageError(f"{what}: {error.message.removeprefix('front end: ')}", hint=error.hint) from None
 
 
-def _from_mapping(values: Mapping[str, Any], folder: Path | None = None) -> FrontEnd:
+def _from_mapping(values: Mapping[str, Any], folder: Path | None, inside: tuple[Path, ...]) -> FrontEnd:
     """Fields, with ``base`` and ``stats`` where they stand.
 
     Args:
         values: the mapping.
-        folder: what a relative statistics file is relative to, where it is there.
+        folder: what a relative base or statistics file is relative to, where it is there.
+        inside: see `load`.
     """
     own = {key: value for key, value in values.items() if key not in _OWN}
-    if values.get("base") is None:
-        frontend = FrontEnd.from_fields(own)
-    elif own:
-        frontend = FrontEnd.from_fields({**spelled_short(load(values["base"])), **own})
-    else:
-        frontend = load(values["base"])
+    base = values.get("base")
+    if folder is not None and isinstance(base, str) and base not in catalogue() and (folder / base).is_file():
+        base = folder / base
+    frontend = FrontEnd() if base is None else load(base, inside)
+    if own:
+        frontend = FrontEnd.from_fields(own if base is None else {**spelled_short(frontend), **own})
     if values.get("stats") is None:
         return frontend
     path = Path(str(values["stats"]))
@@ -115,9 +124,11 @@ def _from_mapping(values: Mapping[str, Any], folder: Path | None = None) -> Fron
     return _with_statistics(frontend, str(path), str(path), entry)
 
 
-def _from_file(path: Path) -> FrontEnd:
+def _from_file(path: Path, inside: tuple[Path, ...]) -> FrontEnd:
     from calib.mel.configs import UnknownConfigError, parse, read_config
 
+    if path.resolve() in inside:
+        raise UsageError(f"{path}: its base leads back to it")
     data = read_json(path) if path.suffix.lower() == ".json" else parse(path)
     if isinstance(data, Mapping) and isinstance(data.get("frontend"), Mapping):
         data = data["frontend"]  # a statistics file carries its front end
@@ -140,6 +151,6 @@ def _from_file(path: Path) -> FrontEnd:
             if 2 * len(known & set(data)) < len(data):
                 raise
     try:
-        return _from_mapping(data, path.parent)
+        return _from_mapping(data, path.parent, (*inside, path.resolve()))
     except UsageError as error:
         raise UsageError(f"{path}: {error.message.removeprefix('front end: ')}", hint=error.hint) from None

@@ -58,9 +58,14 @@ def explain_differences(a: FrontEnd, b: FrontEnd) -> list[Difference]:
     Together the differences name every field that differs.
     """
     changed = list(a.differences(b))
+    follows = "sample_rate" in changed and all(fe.fb_sample_rate == fe.sample_rate for fe in (a, b))
     out: list[Difference] = []
     for fields, explain in _STEPS:
         mine = [name for name in fields if name in changed]
+        if follows and mine[:1] == ["sample_rate"]:
+            mine.append("fb_sample_rate")
+        elif follows:
+            mine = [name for name in mine if name != "fb_sample_rate"]
         if mine:
             words, effect = explain(a, b)
             out.append(Difference(mine[0], getattr(a, mine[0]), getattr(b, mine[0]), words, effect, tuple(mine[1:])))
@@ -131,12 +136,7 @@ def _window(a: FrontEnd, b: FrontEnd) -> tuple[str, str]:
 
     words = f"window: {say(a)} against {say(b)}"
     mine, theirs = a.win_length / a.sample_rate, b.win_length / b.sample_rate
-    # The window and the FFT alone: the same bank and power under both.
-    same = dataclasses.replace(a, padding="none", fb_sample_rate=a.fb_sample_rate)
-    other = dataclasses.replace(
-        same, n_fft=b.n_fft, win_length=b.win_length, window=b.window, window_periodic=b.window_periodic
-    )
-    level = _noise_db(other) - _noise_db(same)
+    everything, noise = (first - second for first, second in zip(_levels(a), _levels(b), strict=True))
     if abs(mine / theirs - 1) < 1e-3 and a.n_fft == b.n_fft and a.window == b.window:
         return words, "about 0.001 of a ln unit: not heard"
     effects = []
@@ -146,17 +146,22 @@ def _window(a: FrontEnd, b: FrontEnd) -> tuple[str, str]:
             f"the first is {'finer in pitch and blurred in time' if finer else 'sharper in time and coarser in pitch'}: a reader of"
             f" the second hears {'too much' if finer else 'too little'} harmonic detail, and attacks of the wrong length"
         )
-    if abs(level) > 0.5:
-        effects.append(f"noise lies {decibels(abs(level))} {'lower' if level > 0 else 'higher'} in the first")
+    for what, level in (("everything lies", everything), ("beside tones, noise lies", noise)):
+        if abs(level) > 0.5:
+            effects.append(f"{what} {decibels(abs(level))} {'higher' if level > 0 else 'lower'} in the first")
     return words, "; ".join(effects) or "hardly heard"
 
 
-def _noise_db(fe: FrontEnd) -> float:
-    """Level of white noise in a bin of the middle, in dB of the sound."""
-    row = fe.basis().sum(1)
+def _levels(fe: FrontEnd) -> tuple[float, float]:
+    """Level that FFT and window give a tone under a filter of fixed shape in Hz, and noise beside it; dB of the sound.
+
+    A filter sums over n_fft / rate points a Hz. A tone of amplitude 1 has the area rate * const under its magnitude and
+    rate * sum(w^2) under its power (Parseval); noise of unit density has sqrt(rate * sum(w^2)) and rate * sum(w^2).
+    """
     energy = float((fe.window_array() ** 2).sum())
-    value = float(np.median(row[row > 0])) if (row > 0).any() else 1.0
-    return float(20 * np.log10(value * np.sqrt(energy)) if fe.power == 1 else 10 * np.log10(value * energy))
+    if fe.power == 2:
+        return float(10 * np.log10(fe.n_fft * energy)), 0.0
+    return float(20 * np.log10(fe.n_fft)), float(10 * np.log10(energy / fe.sample_rate))
 
 
 def _centres(fe: FrontEnd) -> np.ndarray:

@@ -137,6 +137,14 @@ def test_statistics_after_a_normalisation_are_told(calib: Cli, audio: Path) -> N
     assert "data_statistics.yaml: measured after the front end's own normalisation (0.472567236 ln(" in done.err
 
 
+def test_matchas_nan_is_a_negative_variance(tmp_path: Path) -> None:
+    """Its generate_data_statistics.py writes the root of a negative variance so."""
+    (tmp_path / "voice.json").write_text(json.dumps({"mel_mean": -5.5, "mel_std": float("nan")}))
+    with pytest.raises(ParamsError, match="NaN is not a number") as caught:
+        load_normalizer(tmp_path / "voice.json")
+    assert "negative variance" in str(caught.value.hint)
+
+
 def test_what_a_file_says_of_itself_is_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,6 +119,16 @@ def test_parallel_wavegan_hdf5(tmp_path: Path) -> None:
         read(path)
 
 
+def test_hdf5_that_points_into_another_file_is_not_followed(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "raw").write_bytes(STD.astype("<f8").tobytes())
+    with h5py.File(tmp_path / "stats.h5", "w") as file:
+        file["mean"] = MEAN
+        file.create_dataset("scale", (M,), "<f8", external=[(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)])
+    with pytest.raises(DataError, match="ParallelWaveGAN's has mean and scale"):
+        read(tmp_path / "stats.h5")
+
+
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     path = tmp_path / "stats.h5"

@@ -397,6 +397,8 @@ def test_a_statistics_file_after_the_name_normalises_by_bin(tmp_path: Path) -> N
     assert fe == FrontEnd.load({"base": "pwg", "stats": str(path)})
     (tmp_path / "mine.yaml").write_text("base: pwg\nstats: stats.npy\n")
     assert FrontEnd.load(tmp_path / "mine.yaml") == fe, "a relative file lies beside the YAML"
+    (tmp_path / "other.yaml").write_text("base: mine.yaml\n")
+    assert FrontEnd.load(tmp_path / "other.yaml") == fe, "and so does a relative base"
 
 
 def test_statistics_on_what_normalises_already_are_an_error_that_names_a_plain_front_end(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 
+import numpy as np
 import pytest
+import scipy.signal
 
 from calib.mel.catalogue import entries
 from calib.mel.describe import affine_words, frame_count, number, silence_words, time_words
@@ -26,6 +28,48 @@ def test_half_a_hop_is_named_with_its_time_and_its_sound() -> None:
     assert "smears" in found["padding"].effect
     assert found["spectrum_eps"].effect.startswith("not heard")
     assert "128 samples (5.8 ms, half a hop) earlier" in between("hifigan", "tacotron2")["padding"].words
+
+
+WINDOWS = {
+    "rate": (FrontEnd(fmax=8000.0), FrontEnd(sample_rate=44100, n_fft=2048, hop_length=512, fmax=8000.0), -6.0, 0.0),
+    "fft": (FrontEnd(n_fft=2048, win_length=1024), FrontEnd(), 6.0, 0.0),
+    "fft of power": (FrontEnd(n_fft=2048, win_length=1024, power=2), FrontEnd(power=2), 3.0, 0.0),
+    "window": (FrontEnd(win_length=512), FrontEnd(), 0.0, -3.0),
+    "window of power": (FrontEnd(win_length=512, power=2), FrontEnd(power=2), -3.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_what_a_window_does_to_the_level_is_what_it_does(name: str) -> None:
+    """One sound, sampled at both rates: tones of 300 Hz, and noise."""
+    a, b, everything, noise = WINDOWS[name]
+    time = np.arange(88200) / 44100
+    tones = sum(np.sin(2 * np.pi * 300 * k * time + k**2) for k in range(1, 25)) / 50
+    hiss = np.random.default_rng(0).standard_normal(88200) / 20
+    level = {}
+    for kind, sound in (("tones", tones), ("noise", hiss)):
+        first, second = (
+            fe.mel(scipy.signal.resample_poly(sound, 1, 44100 // fe.sample_rate).astype(np.float32))[20:-20]
+            for fe in (a, b)
+        )
+        level[kind] = float(np.median((first - second).mean(0)[20:70])) * 8.686 / a.power
+    assert level["tones"] == pytest.approx(everything, abs=1.0)
+    assert level["noise"] == pytest.approx(everything + noise, abs=1.0)
+    (item,) = (item for item in explain_differences(a, b) if item.field in {"win_length", "n_fft"})
+    said = {f"{abs(everything):.1f} dB {'lower' if everything < 0 else 'higher'}" if everything else ""}
+    said |= {f"noise lies {abs(noise):.1f} dB {'lower' if noise < 0 else 'higher'}" if noise else ""}
+    assert all(words in item.effect for words in said)
+    assert ("everything lies" in item.effect) == bool(everything)
+    assert ("noise lies" in item.effect) == bool(noise)
+
+
+def test_a_bank_that_only_follows_its_rate_is_no_difference_of_its_own() -> None:
+    found = between("whisper", "hifigan")
+    assert not {"fb_sample_rate", "fmax"} & set(found)
+    assert found["sample_rate"].also == ("fb_sample_rate",)
+    assert "fb_sample_rate" in {
+        item.field for item in explain_differences(FrontEnd(fb_sample_rate=24000), FrontEnd())
+    } | {name for item in explain_differences(FrontEnd(fb_sample_rate=24000), FrontEnd()) for name in item.also}
 
 
 def test_another_logarithm_is_a_compressed_noisy_sound() -> None:

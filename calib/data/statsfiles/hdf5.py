@@ -69,10 +69,12 @@ def read_hdf5(data: bytes, path: str) -> MelStatistics:
 def _pair(group: Any, h5py: Any) -> tuple[np.ndarray, np.ndarray] | None:
     out = []
     for name in ("mean", "scale"):
-        # A link may lead into another file; only what is in this one is read.
+        # A link or external storage may lead into another file; only what is in this one is read.
         if not isinstance(group.get(name, getlink=True), h5py.HardLink) or not isinstance(group[name], h5py.Dataset):
             return None
         dataset = group[name]
+        if dataset.external or dataset.is_virtual:
+            return None
         out.append(np.asarray(dataset[()]) if dataset.size <= 1 << 20 else np.zeros((0, 0)))
     return out[0], out[1]
 

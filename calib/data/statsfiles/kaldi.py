@@ -68,8 +68,8 @@ def _matrix(data: bytes, at: int, path: str) -> tuple[np.ndarray, int]:
 def _read_text(data: bytes, path: str) -> dict[str, np.ndarray]:
     text = data.decode("utf-8", "replace")
     out: dict[str, np.ndarray] = {}
-    at = 0
-    while text[at:].strip():
+    at, end = 0, len(text.rstrip())
+    while at < end:
         match = _TEXT.match(text, at)
         if match is None:
             raise DataError(f"{path}: no Kaldi text matrix at character {at}: {text[at : at + 30].strip()!r}")

@@ -15,7 +15,7 @@ from calib.data.statsfiles.model import MelStatistics, Moments
 from calib.data.statsfiles.tensors import read_tensors
 from calib.errors import DataError, UsageError
 
-__all__ = ["Reference", "parse_reference", "read"]
+__all__ = ["Reference", "read"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
@@ -47,11 +47,6 @@ class Reference:
             if not Path(name).is_file() and "#" in name:
                 name, _, self.speaker = name.rpartition("#")
         self.path = Path(name)
-
-
-def parse_reference(text: str | Path) -> Reference:
-    """Split ``[FORMAT=]FILE[#SPEAKER]``."""
-    return Reference(text)
 
 
 def read(path: str | Path) -> MelStatistics:

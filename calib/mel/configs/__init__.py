@@ -12,6 +12,6 @@ module                  what is in it
 """
 
 from calib.mel.configs.found import FoundConfig
-from calib.mel.configs.reading import SYSTEMS, UnknownConfigError, explain, parse, read_config
+from calib.mel.configs.reading import SYSTEMS, UnknownConfigError, explain, is_file, parse, read_config, splits
 
-__all__ = ["SYSTEMS", "FoundConfig", "UnknownConfigError", "explain", "parse", "read_config"]
+__all__ = ["SYSTEMS", "FoundConfig", "UnknownConfigError", "explain", "is_file", "parse", "read_config", "splits"]

@@ -22,6 +22,7 @@ from calib.mel.frontend import FrontEnd
 
 __all__ = ["Draft", "FoundConfig", "Section", "System", "resolve", "section", "take_log_base", "walk"]
 
+_MEASURES = {"sample_rate": " Hz", "fmin": " Hz", "fmax": " Hz", "n_fft": " samples", "win_length": " samples", "hop_length": " samples"}  # fmt: skip
 _UNITS = {"k": 1000.0, "": 1.0}
 _DEEPEST = 24
 _LARGEST = 1e12  # no rate, length or level is larger; nor is what is no number at all
@@ -64,7 +65,7 @@ class FoundConfig:
         out = []
         if self.missing:
             values = self.frontend.fields()
-            listed = ", ".join(f"{name} {values[name]}" for name in self.missing)
+            listed = ", ".join(f"{name} {values[name]}{_MEASURES.get(name, '')}" for name in self.missing)
             out.append(f"the file does not say; taken here: {listed}")
         out += self.notes
         if self.statistics is not None:

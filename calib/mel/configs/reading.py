@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from calib.errors import DataError
 from calib.mel.configs import acoustic, toolkits, vocoders
 from calib.mel.configs.found import FoundConfig, System, resolve
 
-__all__ = ["SYSTEMS", "UnknownConfigError", "explain", "parse", "read_config"]
+__all__ = ["SYSTEMS", "UnknownConfigError", "explain", "is_file", "parse", "read_config", "splits"]
 
 SYSTEMS: dict[str, System] = {
     system.name: system for system in (*vocoders.SYSTEMS, *acoustic.SYSTEMS, *toolkits.SYSTEMS)
@@ -51,17 +51,32 @@ def read_config(path: Path | str) -> FoundConfig:
 
 def explain(spec: object) -> list[str]:
     """What was recognised in another system's configuration file, and what to know of it; nothing for any other spec."""
-    path = Path(str(spec))
-    if not path.is_file():
-        path = Path(str(spec).partition("@")[0])
-    if not isinstance(spec, (str, Path)) or not path.is_file():
+    if not isinstance(spec, (str, Path)):
+        return []
+    whole = str(spec)
+    base = next((text for text in (whole, *(start for start, _ in splits(whole))) if is_file(text)), None)
+    if base is None:
         return []
     try:
-        found = read_config(path)
+        found = read_config(base)
     except DataError:
         return []
-    applied = path != Path(str(spec))
-    return [found.describe(), *(found if not applied else replace(found, statistics=None)).remarks()]
+    return [found.describe(), *(found if base == whole else replace(found, statistics=None)).remarks()]
+
+
+def splits(spec: str) -> Iterator[tuple[str, str]]:
+    """What ``NAME@STATSFILE`` can be split into; a path may hold an @ too."""
+    for index, sign in enumerate(spec):
+        if sign == "@":
+            yield spec[:index], spec[index + 1 :]
+
+
+def is_file(text: str) -> bool:
+    """Whether it is a file; what no file can be called is none."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def parse(path: Path) -> Any:
