@@ -25,7 +25,7 @@ from calib.data.statsfiles import (
     require_h5py,
     write,
 )
-from calib.errors import CalibError, UsageError, nearest
+from calib.errors import CalibError, DataError, UsageError, nearest
 from calib.mel.describe import affine_words
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import stats_identity
@@ -234,6 +234,7 @@ def export(content: dict[str, Any], exports: list[tuple[str, Path]], frontend: F
         terminal.warning(
             f"{', '.join(str(path) for _, path in exports)}: measured after the front end's own normalisation ({affine_words(frontend)}); a system's statistics are those of the mels before it"
         )
+    failed: list[DataError] = []
     for name, path in exports:
         usual = FORMATS[name].unit
         plain = frontend is not None and not frontend.normalises and frontend.log != "none"
@@ -243,7 +244,14 @@ def export(content: dict[str, Any], exports: list[tuple[str, Path]], frontend: F
             )
         if len(content["speakers"]) > 1:
             terminal.notice(f"{path}: of all {len(content['speakers']) - 1} speakers together")
-        write(stats, path, name, frontend=None if frontend is None else frontend.fields(), force=force)
+        try:
+            write(stats, path, name, frontend=None if frontend is None else frontend.fields(), force=force)
+        except DataError as error:  # what one format cannot hold, another may
+            failed.append(DataError(f"{path} was not written: {error.message}", hint=error.hint))
+    if failed:
+        for error in failed[1:]:
+            terminal.warning(error.message)
+        raise failed[0]
 
 
 # --- statistics of another unit ---------------------------------------------------------------------------------------

@@ -109,6 +109,20 @@ def test_export_goes_where_it_is_told_and_overwrites_nothing(calib: Cli, mels: P
     assert "pwg" in unknown.err
 
 
+def test_what_one_format_cannot_hold_does_not_cost_the_others(calib: Cli, mels: Path, tmp_path: Path) -> None:
+    for path in mels.iterdir():
+        mel = np.load(path)
+        mel[:, 7] = -11.5
+        np.save(path, mel)
+    wanted = ("--export", "espnet", "--export", "coqui", "--export", "fairseq")
+    done = calib("stats", mels, "-o", "s.json", *wanted)
+    assert done.code == 3
+    assert "feats_stats.npz was not written: bin 7 never changes" in done.err
+    assert "scale_stats.npy was not written: bin 7 never changes" in done.err
+    assert read(tmp_path / "gcmvn_stats.npz").by_bin
+    assert json.loads((tmp_path / "s.json").read_text())["dead_bins"] == [7]
+
+
 def test_hdf5_says_what_to_install_before_the_work(
     calib: Cli, mels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ def encode(stats: MelStatistics, format_: str, *, frontend: Mapping[str, Any] | 
         return f"data_statistics:\n  mel_mean: {mean!r}\n  mel_std: {std!r}\n".encode()
     means, stds = _by_bin(stats, format_)
     if format_ in {"espnet", "espnet-npy", "kaldi", "kaldi-text"}:
-        return _sums(means, stds, stats.n_frames, format_)
+        return _sums(means, _usable(stds, format_), stats.n_frames, format_)
     if format_ == "tortoise":
         return _divisors(means)
     return _scaled(means, _usable(stds, format_), format_, frontend or {})
