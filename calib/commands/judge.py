@@ -223,6 +223,7 @@ def judge(config: JudgeConfig) -> Judgement:
             bank=bank_geometry(frontend, pairs.n_mels),
             recomputed=None if recordings is None or frontend is None else Variants(frontend, recordings.samples),
             frame_seconds=None if frontend is None else frontend.hop_length / frontend.sample_rate,
+            denormalised=_by_bin(by_bin, config),
         )
     if deaf is not None:
         diagnosis.skipped["audio"] = deaf
@@ -236,7 +237,7 @@ def judge(config: JudgeConfig) -> Judgement:
         diagnosis.notes.append(problems)
     diagnosis.notes[:0] = list(opened.notices)[:10]
     if any(entry.free_running is not None for entry in pairs.entries):
-        diagnosis.skipped["free running"] = "this version judges the teacher-forced predictions only"
+        diagnosis.skipped["free running"] = "is judged with --vocoder-frontend NAME"
     provenance = {
         "version": __version__,
         "options": {
@@ -325,6 +326,13 @@ def check_identity(
             f"{what} of {my_name} is {mine}, of {their_name} {theirs}{': ' + listing if listing else ''}",
             hint="use files that were made for each other",
         )
+
+
+def _by_bin(normalizer: MelNormalizer | None, config: JudgeConfig) -> tuple[str, np.ndarray, np.ndarray] | None:
+    if normalizer is None or normalizer.per_bin_mean is None or normalizer.per_bin_std is None or config.stats is None:
+        return None
+    mean, std = (np.asarray(v, dtype=np.float64) for v in (normalizer.per_bin_mean, normalizer.per_bin_std))
+    return config.stats.name, mean, std
 
 
 def _check_stats(

@@ -249,8 +249,8 @@ def export(content: dict[str, Any], exports: list[tuple[str, Path]], frontend: F
         except DataError as error:  # what one format cannot hold, another may
             failed.append(DataError(f"{path} was not written: {error.message}", hint=error.hint))
     if failed:
-        for error in failed[1:]:
-            terminal.warning(error.message)
+        for other in failed[1:]:
+            terminal.warning(other.message)
         raise failed[0]
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from calib.diagnose.calibrators.calibration import Calibrators
 from calib.diagnose.causes import untested
 from calib.diagnose.diagnosis import AffineMap, Calibration, Diagnosis, Interval, Row, Utterance
+from calib.diagnose.faults.candidates import BinReference
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
@@ -59,6 +60,7 @@ def analyze(
     recomputed: Recomputed | None = None,
     library: frozenset[str] | None = None,
     frame_seconds: float | None = None,
+    denormalised: BinReference | None = None,
 ) -> Diagnosis:
     """Judge predictions against targets.
 
@@ -77,6 +79,8 @@ def analyze(
         recomputed: targets recomputed from the audio under faulty front ends, or None without audio.
         library: ids of the faults that may be named; None: all.
         frame_seconds: hop of the mels in seconds, for modulation frequencies in Hz; None: cycles a frame.
+        denormalised: ``(name, means, sds)`` by bin, where the predictions were brought from that space to the one of
+            the two global values before they came here.
     """
     said = list(notes)
     reader = Reader(pairs, said, allow_skipped)
@@ -92,7 +96,7 @@ def analyze(
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
     context = _Context(
         baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed, bank, recomputed, library,
-        frame_seconds,
+        frame_seconds, denormalised,
     )  # fmt: skip
     return _Analysis(reader, context).run()
 
@@ -114,6 +118,7 @@ class _Context:
     recomputed: Recomputed | None
     library: frozenset[str] | None
     frame_seconds: float | None
+    denormalised: BinReference | None
 
 
 class _Analysis:
@@ -268,7 +273,7 @@ class _Analysis:
         return explain(
             [(p.astype(np.float32), y.astype(np.float32)) for p, y in frames],
             geometry=c.bank, recomputed=c.recomputed, indices=sampled, references=references, kind=c.kind,
-            autoregressive=c.autoregressive, library=c.library,
+            autoregressive=c.autoregressive, library=c.library, denormalised=c.denormalised,
         )  # fmt: skip
 
     # --- fits ---------------------------------------------------------------------------------------------------

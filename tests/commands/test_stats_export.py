@@ -257,6 +257,20 @@ def test_a_model_normalised_by_bin_is_judged_and_calibrated_by_bin(
     assert errors[1] > 2 * errors[0]
 
 
+def test_a_scale_in_the_space_of_bins_is_no_range_that_was_not_undone(
+    calib: Cli, by_bin: tuple[Path, Path, list[np.ndarray], list[np.ndarray]], tmp_path: Path
+) -> None:
+    """In mels it is an offset for each bin, which [-4, 4] and an equaliser together imitate."""
+    _, stats, outputs, targets = by_bin
+    scaled = [(z / 1.6 - 0.2).astype(np.float32) for z in outputs]
+    pairs = write_pairs(tmp_path / "scaled", list(zip(scaled, targets, strict=True)))
+    done = calib("diagnose", pairs, "--stats", stats, "--output-space", "normalized", "--json", "-")
+    assert done.code == 0, done.err
+    faults = json.loads(done.out)["faults"]
+    assert faults[0]["names"][0] == "wrong-stats", faults
+    assert "in the space normalised by bin with stats.npy" in json.dumps(faults[0])
+
+
 def test_a_second_fit_replaces_only_what_a_fit_wrote(
     calib: Cli, by_bin: tuple[Path, Path, list[np.ndarray], list[np.ndarray]], tmp_path: Path
 ) -> None:

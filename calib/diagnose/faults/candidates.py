@@ -16,13 +16,14 @@ from calib.diagnose.faults.place import Place, places
 from calib.diagnose.faults.sample import Sample
 from calib.diagnose.faults.score import Cost, Stats, Terms, independent
 from calib.diagnose.faults.transforms import Form, blurred
-from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_hypotheses
+from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_hypotheses, scaled_by_bin
 
-__all__ = ["Candidate", "Competition", "Reference"]
+__all__ = ["BinReference", "Candidate", "Competition", "Reference"]
 
 _NEAR = 40.0  # nats: an edge further behind than that need not be looked at
 
 Reference = tuple[str, float, float]  # name, mean, sd
+BinReference = tuple[str, np.ndarray, np.ndarray]  # name, means (M,), sds (M,)
 
 # What two hypotheses together are called.
 _TOGETHER: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -83,6 +84,7 @@ class Competition:
         kind: ``mean`` or ``sample`` as declared, or None.
         dead: ``(M,)`` bins to leave out.
         library: faults that may be named.
+        denormalised: statistics by bin that the predictions were denormalised with, if they were.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class Competition:
         kind: str | None,
         dead: np.ndarray,
         library: frozenset[str],
+        denormalised: BinReference | None = None,
     ) -> None:
         y = sample.y
+        self.denormalised = denormalised
         self.sample, self.geometry, self.kind, self.dead, self.library = sample, geometry, kind, dead, library
         self.effective = independent(sample.n_frames)
         self.references = [_reference("the target's own statistics", y), *references]
@@ -151,7 +155,10 @@ class Competition:
             y = (form.sample or self.sample).y if form.y is None else form.y
             references = [*references, _reference("the faulty target's own statistics", y)]
         found = affine_hypotheses(stats, self.geometry, references, self.extremes)
-        return found if form.faults else found + per_bin_hypotheses(stats, [self.by_bin], found)
+        if form.faults:
+            return found
+        own = [] if self.denormalised is None else scaled_by_bin(stats, *self.denormalised)
+        return found + own + per_bin_hypotheses(stats, [self.by_bin], found)
 
     def _blur_gain(self) -> float:
         """Nats that the target gains by the blur of the warps alone, under the identity or a free map."""

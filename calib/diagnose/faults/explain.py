@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from calib.diagnose.faults.candidates import Candidate, Competition, Reference
+from calib.diagnose.faults.candidates import BinReference, Candidate, Competition, Reference
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
@@ -85,6 +85,7 @@ def explain(
     kind: str | None = None,
     autoregressive: bool | None = None,
     library: frozenset[str] | None = None,
+    denormalised: BinReference | None = None,
 ) -> Explanation:
     """Find the faults.
 
@@ -97,8 +98,11 @@ def explain(
         kind: ``mean`` or ``sample`` as declared.
         autoregressive: as declared.
         library: faults that may be named; None: all.
+        denormalised: ``(name, means, sds)`` by bin that the predictions were denormalised with, if they were.
     """
-    return _Explainer(frames, geometry, recomputed, indices, references, kind, autoregressive, library).run()
+    return _Explainer(
+        frames, geometry, recomputed, indices, references, kind, autoregressive, library, denormalised
+    ).run()
 
 
 class _Explainer:
@@ -114,7 +118,9 @@ class _Explainer:
         kind: str | None,
         autoregressive: bool | None,
         library: frozenset[str] | None,
+        denormalised: BinReference | None,
     ) -> None:
+        self.denormalised = denormalised
         self.frames, self.recomputed, self.indices = list(frames), recomputed, list(indices)
         n_mels = self.frames[0][1].shape[1]
         known = geometry is not None and geometry.n_mels == n_mels
@@ -199,7 +205,9 @@ class _Explainer:
 
     def _rank(self, forms: Sequence[Form]) -> Candidate:
         """The best candidate; what is kept of the others goes into the explanation."""
-        competition = Competition(self.sample, self.geometry, self.references, self.kind, self.silent, self.library)
+        competition = Competition(
+            self.sample, self.geometry, self.references, self.kind, self.silent, self.library, self.denormalised
+        )
         ranked = competition.ranked(forms)
         weight = {c.faults: math.exp(-min(c.total - ranked[0].total, 700.0)) for c in ranked}
         total = sum(weight.values())

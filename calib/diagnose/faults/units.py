@@ -16,7 +16,7 @@ from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry
 from calib.diagnose.faults.score import Stats, Terms
 
-__all__ = ["RANGES", "Hypothesis", "affine_hypotheses", "per_bin_hypotheses"]
+__all__ = ["RANGES", "Hypothesis", "affine_hypotheses", "per_bin_hypotheses", "scaled_by_bin"]
 
 _LN10 = math.log(10.0)
 _INT16 = math.log(32768.0)
@@ -189,6 +189,27 @@ def _free(stats: Stats, geometry: BankGeometry) -> Iterator[Hypothesis]:
         label = f"target = {slope:.4g} x prediction {intercept:+.4g}"
         terms = Terms(slope, intercept, f.free_affine, level_free=True)
         yield Hypothesis(("wrong-stats" if slope > 0 else "sign-flipped",), label, terms, f.rare)
+
+
+def scaled_by_bin(stats: Stats, name: str, mean: np.ndarray, sd: np.ndarray) -> list[Hypothesis]:
+    """A fitted scale and offset of predictions that were normalised by bin: in mels, an offset that differs by bin.
+
+    With z the prediction, ``y = s (c z + d) + m``; the prediction came here as ``p = s z + m``, so that
+    ``y = c p + m (1 - c) + s d``.
+
+    Args:
+        stats: of the sample.
+        name: of the statistics that the predictions were denormalised with.
+        mean: those statistics, ``(M,)``.
+        sd: the same.
+    """
+    slope = _free_slope(stats)
+    if slope is None or slope <= 0:
+        return []
+    shift = float(((stats.bin_y - slope * stats.bin_p - mean * (1.0 - slope)) / sd).mean())
+    label = f"target = {slope:.4g} x prediction {shift:+.4g}, in the space normalised by bin with {name}"
+    terms = Terms(slope, mean * (1.0 - slope) + sd * shift, FROZEN.free_affine, level_free=True)
+    return [Hypothesis(("wrong-stats",), label, terms, FROZEN.rare)]
 
 
 def _free_slope(stats: Stats) -> float | None:
