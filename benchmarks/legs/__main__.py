@@ -48,17 +48,21 @@ def main(argv: list[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(run_case(case, Path(folder)))
             _said(rows[-1]["blame"] == rows[-1]["expected"], f"{case.corpus} {case.front} {case.model} {case.twist}", rows[-1]["blame"])  # fmt: skip
-        results["blame"] = {**summarise(rows), "rows": rows, "seconds": time.perf_counter() - started}
+        results["blame"] = {**summarise(rows), "rows": rows, "seconds": time.perf_counter() - started, "run": _now()}
     if options.part != "blame":
         started, rows = time.perf_counter(), []
         for row in copies.run(names[0], CLIPS):
             rows.append(row)
             _said(row["right"], row["case"], row["state"])
-        results["vocoder"] = {"rows": rows, "corpus": names[0], "seconds": time.perf_counter() - started}
+        results["vocoder"] = {"rows": rows, "corpus": names[0], "seconds": time.perf_counter() - started, "run": _now()}
     options.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", "utf-8")
     (options.out / "RESULTS.md").write_text(pages.page(results), "utf-8")
     return 0
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M")
 
 
 def _said(right: bool, what: str, answer: str) -> None:

@@ -32,6 +32,7 @@ def diagnose(
             "--vocoder-frontend",
             metavar="SPEC",
             help="Front end that the vocoder wants: a name, a YAML/JSON file, a vocoder's config file, or NAME@STATSFILE. With the audio, tells a wrong front end from a wrong model.",
+            callback=o.recognise,
             show_default=False,
         ),
     ] = None,
@@ -61,6 +62,7 @@ def diagnose(
     """Judge and print."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     from calib.commands.legs import legs, render_legs, wanted
+    from calib.diagnose.faults.library import FAULTS
 
     if vocoder is None and vocoder_checkpoint is not None:
         raise UsageError("--vocoder-checkpoint needs --vocoder", hint="which vocoder is to load it?")
@@ -83,7 +85,8 @@ def diagnose(
         o.gate(fail_on, diagnosis.status, diagnosis.verdict.headline)
         return
     if any(entry.free_running is not None for entry in judgement.pairs.entries):
-        diagnosis.skipped.pop("free running", None)  # a leg of its own now
+        for name in ("free running", *(fault.id for fault in FAULTS.values() if fault.needs == "free-running")):
+            diagnosis.skipped.pop(name, None)  # a leg of its own now
     alone = render(judgement, first=found.next_steps)
     o.show([*render_legs(found), "", f"P-T by itself: {alone[0]}", *alone[1:]])
     o.emit_json(json_, {**diagnosis.to_json(), "legs": found.to_json()}, force=force)

@@ -22,6 +22,7 @@ import numpy as np
 from calib.commands.judge import Judgement
 from calib.commands.legs_audio import Recorder, Rows, Ruler, calibration, grade_of_declarations
 from calib.commands.legs_text import (
+    by_front_end,
     model_words,
     name_of,
     other_words,
@@ -36,10 +37,10 @@ from calib.data.audio import read_audio
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.legs.blame import Words, blame
-from calib.diagnose.legs.distance import GRADES, distance, grade
+from calib.diagnose.legs.distance import GRADES, LIMITS, distance, grade
 from calib.diagnose.legs.free import free_leg
 from calib.diagnose.legs.place import Placed, on_grid, place
-from calib.diagnose.legs.result import Declared, Leg, Legs, Lengths, skipped_leg
+from calib.diagnose.legs.result import Declared, Difference, Identified, Leg, Legs, Lengths, skipped_leg
 from calib.errors import DataError, PluginError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.mel.variants import Variants, bank_geometry
@@ -124,7 +125,10 @@ def legs(
         DataError: a parameter file cannot be used.
         UsageError: parameters without statistics.
     """
-    return _Measure(judgement, want, params, stats, name=name).run()
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # the arrays are small: a second library thread only spins
+        return _Measure(judgement, want, params, stats, name=name).run()
 
 
 class _Measure:
@@ -150,10 +154,11 @@ class _Measure:
         declared = self._declared(placed)
         tv = self._targets(placed)
         pt = self._model(tv)
-        pv, ft = self._reaching(tv, pt, placed), self._free()
         identified, known = self._identified(tv, declared, placed)
         if declared is not None and declared.verified is not False:
             known = self.judgement.frontend
+        tv = by_front_end(tv, declared, identified, self.want.name)
+        pv, ft = self._reaching(tv, pt, placed), self._free()
         fe = self.want.frontend
         words = Words(
             targets=other_words(tv, declared, identified, fe, self.want.name, self.rate),
@@ -261,7 +266,7 @@ class _Measure:
             grade_, self.rate = "unrelated", 1.0
         numbers = leg.numbers | {
             "level_db": d.level_db, "level_spread_db": d.level_spread_db, "after_level_db": d.left_db, "clear_db": d.clear_db,
-            "map_slope": d.map[0], "map_intercept": d.map[1], "after_map_db": d.map_db, "after_bin_map_db": d.bins_db,
+            "map_slope": d.map[0], "map_intercept": d.map[1], "after_map_db": d.map_db, "audible_after_map_db": d.mapped_db, "after_bin_map_db": d.bins_db,
         }  # fmt: skip
         leg = dataclasses.replace(
             leg, status={"identical": "pass", "guards": "pass", "slight": "warn", "level": "warn"}.get(grade_, "fail"),
@@ -297,6 +302,8 @@ class _Measure:
         """What reaches the vocoder against V: P after the calibration, which by itself is as good as P-T and T-V are."""
         if not placed:
             return skipped_leg("P-V", self.skipped)
+        if tv.grade == "unrelated":
+            return skipped_leg("P-V", "the recordings are not those of the targets")
         fe, bins = self.want.frontend, self.pairs.n_mels
         leg = Leg("P-V", "fail", "", n_utterances=len(placed), n_frames=sum(len(each.mel) for each in placed))
         if bins != fe.n_mels:
@@ -309,21 +316,27 @@ class _Measure:
         if not all(np.isfinite(p).all() for p in arrays):
             return dataclasses.replace(leg, judgement="NaN", sentence="the predictions hold NaN or infinite values")
         d = distance([(p, each.reference) for p, each in zip(arrays, placed, strict=True)], self.ruler.hear)
+        leg = dataclasses.replace(
+            leg, bias=d.bias, slope=d.slope, r_w=d.r_w, mae=d.mae, mae_db=d.error_db,
+            numbers={"level_db": d.level_db, "after_map_db": d.map_db},
+        )  # fmt: skip
+        follows = not self.repaired and pt.status != "fail"
+        if follows and tv.status != "fail":  # at the targets' level, say
+            judgement = "as wanted" if tv.grade == "identical" else f"as T: {tv.judgement}"
+            said = "the predictions are what the vocoder wants"
+            return dataclasses.replace(leg, status=pt.status, judgement=judgement, sentence=said, findings=pt.findings)
         header = self.judgement.header
         found = self._analyzed(
-            placed, arrays, kind=header.get("model_kind"), autoregressive=header.get("autoregressive")
-        )
+            placed, arrays, kind=header.get("model_kind"), autoregressive=header.get("autoregressive"), named=not follows
+        )  # fmt: skip
         good = found.verdict.state == "healthy" and found.status != "fail" and self.rate == 1.0
-        after = "after the calibration " if self.repaired else ""
-        follows = not self.repaired and pt.status != "fail" and tv.status != "fail"
-        if good or follows:  # at the targets' level, say
-            judgement, sentence = "as wanted" if good else f"as T: {tv.judgement}", "what the vocoder wants"
-        else:
-            judgement, sentence = "not as wanted", f"not what the vocoder wants: {self._unwanted(found)}"
+        unwanted = "they follow targets that are not" if follows and self.rate == 1.0 else self._unwanted(found)
+        sentence = "what the vocoder wants" if good else f"not what the vocoder wants: {unwanted}"
         return dataclasses.replace(
-            leg, status="fail" if not (good or follows) else "warn" if found.faults else "pass", judgement=judgement,
-            sentence=f"{after}the predictions are {sentence}", bias=d.bias, slope=d.slope, r_w=d.r_w, mae=d.mae, mae_db=d.error_db,
-            numbers={"level_db": d.level_db, "after_map_db": d.map_db}, findings=tuple(found.faults),
+            leg, status="fail" if not good else "warn" if found.faults else "pass",
+            judgement="as wanted" if good else "not as wanted",
+            sentence=f"{'after the calibration ' if self.repaired else ''}the predictions are {sentence}",
+            findings=() if follows else tuple(found.faults),
         )  # fmt: skip
 
     def _unwanted(self, found: Diagnosis) -> str:
@@ -335,25 +348,28 @@ class _Measure:
         return found.verdict.sentence
 
     def _analyzed(
-        self, placed: list[Placed], arrays: Sequence[np.ndarray], *, kind: str | None, autoregressive: bool | None
+        self,
+        placed: list[Placed],
+        arrays: Sequence[np.ndarray],
+        *,
+        kind: str | None,
+        autoregressive: bool | None,
+        named: bool = True,
     ) -> Diagnosis:
-        """The fault machinery with V in the role of the target and its audio."""
-        from threadpoolctl import threadpool_limits
-
+        """The fault machinery with V in the role of the target and its audio, which is only needed where faults are named."""
         fe = self.recorded.flat
         seconds = fe.hop_length / fe.sample_rate
         audio = [self.recorded.samples(each.index, each.start + each.skipped * seconds) for each in placed]
         rows = [(a, each.reference[: len(a)]) for a, each in zip(arrays, placed, strict=True)]
-        with threadpool_limits(1):  # the arrays are small: a second library thread only spins
-            return analyze(
-                Rows([self.judgement.opened.name(each.index) for each in placed], rows),
-                stats_origin="the vocoder's mels",
-                kind=kind,
-                autoregressive=autoregressive,
-                bank=bank_geometry(fe, fe.n_mels),
-                recomputed=Variants(fe, audio.__getitem__),
-                frame_seconds=seconds,
-            )
+        return analyze(
+            Rows([self.judgement.opened.name(each.index) for each in placed], rows),
+            stats_origin="the vocoder's mels",
+            kind=kind,
+            autoregressive=autoregressive,
+            bank=bank_geometry(fe, fe.n_mels),
+            recomputed=Variants(fe, audio.__getitem__) if named else None,
+            frame_seconds=seconds,
+        )
 
     def _free(self) -> Leg:
         """F against T, on a few utterances."""
@@ -417,8 +433,11 @@ class _Measure:
 
     def _identified(
         self, tv: Leg, declared: Declared | None, placed: list[Placed]
-    ) -> tuple[dict[str, Any] | None, FrontEnd | None]:
-        """Names of the targets' front end from the data, where nothing declared explains them; and the front end."""
+    ) -> tuple[Identified | None, FrontEnd | None]:
+        """What the data say of the targets' front end, where nothing declared explains them; and the front end.
+
+        Targets that the vocoder takes are not asked about: identification takes some two seconds of CPU time.
+        """
         if (
             not self.name
             or tv.status != "fail"
@@ -440,8 +459,9 @@ class _Measure:
         found = identify(clips)
         if found.status not in {"named", "described"} or found.frontend is None:
             return None, None
-        said = {"names": list(found.names), "nearest": found.nearest, "error_db": found.error_db}
-        return said, found.frontend
+        proven = found.error_db is not None and found.error_db <= LIMITS.exact
+        differences = tuple(_differences(found.frontend, self.want.frontend))
+        return Identified(found.names, found.nearest, found.error_db, proven, differences), found.frontend
 
     def _conversion(self, who: str, own: FrontEnd | None) -> dict[str, Any] | None:
         """Whether and how the targets' kind of mel becomes the vocoder's; None where there is nothing to convert or to tell."""
@@ -496,7 +516,7 @@ def _error_db(both: Sequence[tuple[np.ndarray, np.ndarray]], ruler: Ruler) -> fl
     return distance(both, ruler.hear).error_db
 
 
-def _differences(own: FrontEnd, want: FrontEnd) -> list[tuple[str, Any, Any, str, str]]:
+def _differences(own: FrontEnd, want: FrontEnd) -> list[Difference]:
     """Fields that differ, in words and with what they do to the sound."""
     from calib.mel.wording import explain_differences
 

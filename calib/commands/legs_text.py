@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +12,25 @@ from calib.diagnose.causes import percent_sure, worst_first
 from calib.diagnose.diagnosis import Diagnosis
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.legs.distance import LIMITS, Distance
-from calib.diagnose.legs.result import LEGS, Declared, Leg, Legs
+from calib.diagnose.legs.result import LEGS, Declared, Difference, Identified, Leg, Legs
 from calib.mel.frontend import FrontEnd
 
-__all__ = ["model_words", "name_of", "other_words", "render_legs", "slight_words", "steps", "target_sentence", "what"]
+__all__ = [
+    "by_front_end",
+    "model_words",
+    "name_of",
+    "other_words",
+    "render_legs",
+    "slight_words",
+    "steps",
+    "target_sentence",
+    "what",
+]
 
 _FIELDS = 3  # that differ and are named
 _OFFSET = 0.5  # ms
+_TIMES = {"padding", "pad_mode"}
+_UNHEARD = ("not heard", "hardly heard", "about 0.001", "only the first")  # effects that start so
 
 
 def name_of(frontend: FrontEnd, otherwise: str) -> str:
@@ -51,8 +64,36 @@ def model_words(d: Diagnosis) -> str:
     )
 
 
+def _cause(declared: Declared | None, identified: Identified | None) -> tuple[str, tuple[Difference, ...]]:
+    """What the targets are called, and how they differ from what the vocoder wants; where the audio proves it, else nothing."""
+    if declared is not None and declared.verified and declared.differences:
+        return declared.name, declared.differences
+    if identified is not None and identified.proven and identified.differences:
+        return (f"{' or '.join(identified.names[:3])} mels" if identified.names else ""), identified.differences
+    return "", ()
+
+
+def by_front_end(tv: Leg, declared: Declared | None, identified: Identified | None, name: str) -> Leg:
+    """The leg with the front end as the cause of its failing, where that is known: what the values look like is none."""
+    called, differences = _cause(declared, identified)
+    if tv.status != "fail" or tv.grade == "unrelated" or not differences:
+        return tv
+    apart = tv.sentence if tv.mae_db is None else f"{tv.mae_db:.1f} dB apart"
+    sentence = f"{apart}: {called or 'mels of another front end'}, not {name} (the targets first, then the vocoder)"
+    return dataclasses.replace(tv, sentence=sentence, findings=(), values_alone=tuple(f.fault for f in tv.findings))
+
+
+def _words(differences: Sequence[Difference]) -> str:
+    """The first differences that can be heard (all of them, where none can), in words."""
+    heard = [row for row in differences if not row[4].startswith(_UNHEARD)] or list(differences)
+    heard.sort(key=lambda row: row[0] in _TIMES)  # synthesis does not mind those
+    words = [row[3] for row in heard][:_FIELDS]
+    more = len(heard) - len(words)
+    return f"{'; '.join(words)}{f'; and {more} more' if more else ''}"
+
+
 def other_words(
-    tv: Leg, declared: Declared | None, identified: dict[str, Any] | None, want: FrontEnd, name: str, rate: float
+    tv: Leg, declared: Declared | None, identified: Identified | None, want: FrontEnd, name: str, rate: float
 ) -> str:
     """What the targets are that the vocoder does not want; "" where they are what it wants, or nothing is known.
 
@@ -70,13 +111,11 @@ def other_words(
         return ""
     parts = []
     if known and declared is not None:
-        words = [row[3] for row in declared.differences][:_FIELDS]
-        more = len(declared.differences) - len(words)
-        parts.append(
-            f"{declared.name} where the vocoder wants {name} ({'; '.join(words)}{f'; and {more} more' if more else ''})"
-        )
-    elif identified is not None and identified["names"]:
-        parts.append(f"{' or '.join(identified['names'][:3])} mels where the vocoder wants {name}")
+        parts.append(f"{declared.name} where the vocoder wants {name} ({_words(declared.differences)})")
+    elif identified is not None and (identified.names or identified.proven) and identified.differences:
+        called = f"{' or '.join(identified.names[:3])} mels" if identified.names else "mels of another front end"
+        proof = "" if identified.proven else "as they look, "
+        parts.append(f"{proof}{called} where the vocoder wants {name} ({_words(identified.differences)})")
     if tv.status != "skipped" and rate != 1.0:
         ms = 1000.0 * want.hop_length / want.sample_rate
         speed = "fast" if rate < 1 else "slow"
@@ -85,8 +124,8 @@ def other_words(
         )
     elif not parts:
         parts += [what(tv.findings)] if tv.findings else []
-    if tv.numbers.get("after_map_db", math.inf) <= LIMITS.exact:
-        parts.append(f"what the vocoder wants is {_line(tv, 4)}")
+    if tv.numbers.get("after_map_db", math.inf) <= LIMITS.exact and (line := _line(tv, 4)) != "target":
+        parts.append(f"what the vocoder wants is {line}")
     return "; ".join(parts) or tv.sentence
 
 
@@ -156,8 +195,7 @@ def steps(out: Legs, *, audio: bool, unsound: str | None) -> list[str]:
     said = []
     if out.blame in {"front-end", "both", "targets"}:
         if c is not None and c["how"] != "refused":
-            expected = "" if c["expected_db"] is None else f", about {c['expected_db']:.2g} dB of error expected"
-            said.append(f"convert the mels before the vocoder ({c['how']}{expected}): {c['command']}")
+            said.append(_conversion_step(c, tv))
         elif tv.numbers.get("after_map_db", math.inf) <= LIMITS.exact:
             said.append(f"give the vocoder {_line(tv, 7).replace('target', 'mel')} (exact away from guards)")
         elif c is not None:
@@ -181,6 +219,21 @@ def steps(out: Legs, *, audio: bool, unsound: str | None) -> list[str]:
     return said
 
 
+def _conversion_step(c: dict[str, Any], tv: Leg) -> str:
+    """Convert, and what that leaves; or that it would change nothing."""
+    expected = "" if c["expected_db"] is None else f", about {c['expected_db']:.2g} dB of error expected"
+    # Off on audible cells and not on clear ones: what lies under the targets' guard.
+    hidden = tv.numbers.get("audible_after_map_db", 0.0) if c["how"] == "exact" else 0.0
+    if hidden > LIMITS.slight and _line(tv, 7) == "target":
+        return f"no conversion brings back what lies under the targets' guard ({hidden:.1f} dB off), and the rest needs none"
+    if hidden > LIMITS.slight:
+        expected = f" away from guards; what lies under the targets' guard stays {hidden:.1f} dB off"
+    fields = (
+        "" if "FRONTEND.yaml" not in c["command"] else " (its fields: calib frontends identify PAIRS --audio SOURCE)"
+    )
+    return f"convert the mels before the vocoder ({c['how']}{expected}): {c['command']}{fields}"
+
+
 def render_legs(found: Legs) -> list[str]:
     """The blame, then a table of the legs and what is to be known of them."""
     lines = [f"{found.headline}: {found.sentence}.", ""]
@@ -197,7 +250,7 @@ def render_legs(found: Legs) -> list[str]:
         rows.append([name, title, leg.judgement if there else "skipped", *(numbers if there else [""] * 4)])
     lines += table(["leg", "what against what", "judgement", "bias", "slope", "r_w", "MAE (dB)"], rows, left=3)
     lines.append(
-        f"V is what the vocoder wants, computed from the audio: {found.vocoder['name']} ({found.vocoder['origin']}). "
+        f"V is what the vocoder wants{'' if found.legs['T-V'].status == 'skipped' else ', computed from the audio'}: {found.vocoder['name']} ({found.vocoder['origin']}). "
         "Bias (first minus second) in mel units; slope and r within bins; MAE in dB of what can be heard."
     )
     for name, leg in found.legs.items():
@@ -207,9 +260,12 @@ def render_legs(found: Legs) -> list[str]:
             continue
         lines.append(f"{name}: {leg.sentence}.")
         if name == "T-V" and leg.status == "fail":
+            lines += [f"    {row[3]}: {row[4]}" for row in _cause(found.declared, found.identified)[1]]
+            unproven = found.identified is not None and not found.identified.proven
+            alone = "seen from the values alone: " if unproven else ""
             for finding in worst_first(leg.findings):
                 said = finding.sentence.replace("the prediction is", "the targets are", 1)
-                lines.append(f"    {said} (confidence {percent_sure(finding)})")
+                lines.append(f"    {alone}{said} (confidence {percent_sure(finding)})")
     if found.declared is not None:
         lines.append(_declared_line(found.declared))
     if found.identified is not None:
@@ -237,13 +293,11 @@ def _declared_line(d: Declared) -> str:
     return f"declared: {d.name}, but that does not make these targets of this audio{error}: the declaration is wrong, or the audio was treated"
 
 
-def _identified_line(found: dict[str, Any]) -> str:
-    error = "" if found["error_db"] is None else f" ({found['error_db']:.2f} dB apart)"
-    if found["names"]:
-        return f"identified from audio and targets: {' or '.join(found['names'])}{error}"
-    return (
-        f"identified from audio and targets: no named front end; the nearest is {found['nearest'] or 'unknown'}{error}"
-    )
+def _identified_line(found: Identified) -> str:
+    error = "" if found.error_db is None else f" ({found.error_db:.2f} dB from these targets)"
+    if found.names:
+        return f"identified from audio and targets: {' or '.join(found.names)}{error}"
+    return f"identified from audio and targets: no named front end{error}; the nearest is {found.nearest or 'unknown'}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -19,14 +19,14 @@ from calib.data.files import ensure_writable, write_json, write_run_facts
 from calib.data.sources.select import Select
 from calib.errors import GateError, UsageError
 
-__all__ = ["FAIL_ON", "emit_json", "gate", "run_facts", "selection", "set_level", "show"]
+__all__ = ["FAIL_ON", "emit_json", "gate", "recognise", "run_facts", "selection", "set_level", "show"]
 
 _recognised: list[str] = []
 
 
-def _recognise(spec: str | None) -> str | None:
+def recognise(spec: str | None) -> str | None:
     """Remember what another system's configuration file says, until `set_level` knows how much is said."""
-    if spec is not None and Path(spec).is_file():
+    if spec is not None:
         from calib.mel.configs import explain
 
         _recognised.extend(explain(spec))
@@ -39,7 +39,7 @@ OptionalFrontEnd = Annotated[
     typer.Option(
         "--frontend",
         help="Mel front end: a name (calib frontends list), NAME@STATSFILE, a YAML/JSON file of fields, or another system's configuration file.",
-        callback=_recognise,
+        callback=recognise,
         show_default=False,
     ),
 ]

@@ -19,9 +19,9 @@ _SEVERITIES = ("fail", "warn")
 # What a fault needs that pairs do not hold, in words that say how to give it.
 _NEEDS = {
     "audio": "needs the audio (--audio SOURCE)",
-    "free-running": "needs free-running predictions, which this version does not judge",
+    "free-running": "needs free-running predictions (calib teacher-force SOURCE --free-running), judged with --vocoder-frontend",
     "model": "needs the model itself, not its predictions",
-    "vocoder": "needs the vocoder",
+    "vocoder": "needs the vocoder (calib check vocoder SOURCE --vocoder SPEC)",
 }
 _FRONT_END = ("area-norm", "pre-emphasis", "sample-rate")
 _UTTERANCES = {"minmax-per-utterance": 2, "level-per-utterance": 4}

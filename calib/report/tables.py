@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from calib.diagnose.analysis import Diagnosis
@@ -126,8 +127,10 @@ def utterance_frame(d: Diagnosis) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["name", "speaker", "n_frames", "mae_before", "mae_after", "mae_constant", "r_w"]
-    frame: pd.DataFrame = pd.DataFrame([vars(u) for u in d.utterances], columns=columns)
-    frame["speaker"] = [u.speaker or "" for u in d.utterances]
-    ordered: pd.DataFrame = frame.sort_values(["mae_after", "name"], ascending=[False, True], kind="stable")
-    shown: pd.DataFrame = ordered.head(MAX_UTTERANCES)
-    return shown
+    worst = sorted(d.utterances, key=lambda u: (math.isnan(u.mae_after), -u.mae_after, u.name))[:MAX_UTTERANCES]
+    rows = [{**vars(u), "speaker": u.speaker or ""} for u in worst]
+    # Objects, not pandas' own strings: where pyarrow is installed those refuse ids that are not valid UTF-8.
+    frame: pd.DataFrame = pd.DataFrame(
+        {c: pd.Series([row[c] for row in rows], dtype=object if c in {"name", "speaker"} else None) for c in columns}
+    )
+    return frame

@@ -49,6 +49,9 @@ def network(checkpoint, device):
     rng = np.random.default_rng(0)
     weights, noise = rng.normal(0, 0.3, 80), rng.standard_normal(1 << 20)
     return V(lambda mel: ((0.2 + 0.2 * np.sin(mel @ weights)).repeat(256) * noise[: len(mel) * 256] * 0.5, 22050))
+def fresh(checkpoint, device):
+    rng = np.random.default_rng(0)
+    return V(lambda mel: (0.1 * rng.standard_normal(len(mel) * 256).astype(np.float32), 22050))
 def loud(checkpoint, device): return V(lambda mel: (gl()(mel)[0] * np.float32(4.0) + np.float32(0.05), 22050))
 """
 
@@ -112,7 +115,15 @@ def test_a_random_network_is_noise_whatever_it_is_fed(check: Any) -> None:
 def test_the_same_buzz_for_every_mel_ignores_its_input(check: Any) -> None:
     _, found = check("buzz", "--limit", 1)
     assert found["verdict"]["state"] == "deaf"
-    assert found["change"] < 0.1
+    assert found["change"] < 0.05
+    assert found["own_change"] == 0.0
+
+
+def test_fresh_noise_at_every_call_is_no_answer_to_the_input(check: Any) -> None:
+    _, found = check("fresh", "--limit", 1)
+    assert found["change"] > 0.08
+    assert found["own_change"] == pytest.approx(found["change"], abs=0.03)
+    assert found["verdict"]["state"] == "deaf"
 
 
 @pytest.mark.parametrize(("name", "words"), [("label", "says 16000 Hz"), ("hop", "makes 320 samples of a frame")])
@@ -171,7 +182,9 @@ def copy(**changes: Any) -> Copy:
     return dataclasses.replace(base, **changes)
 
 
-FAR = copy(lsd_db=12.0, r=0.3)
+FAR = copy(lsd_db=12.0, r=0.1, envelope_r=0.1)
+HISS = copy(lsd_db=15.0, r=0.45, envelope_r=0.85, flatness_db=15.0)  # as much hiss as speech, and Griffin-Lim
+DROWNED = copy(lsd_db=16.5, r=0.18, envelope_r=0.68, flatness_db=20.0)  # 12 dB more hiss than speech
 OWN = Tried("declared", "the declared mels", 12.0, 0.3)
 
 
@@ -184,7 +197,12 @@ OWN = Tried("declared", "the declared mels", 12.0, 0.3)
         (Heard([FAR], domains=[Tried("log10", "log10", 2.0, 0.95)], declared=OWN), "wrong-domain"),
         (Heard([FAR], domains=[Tried("log10", "log10", 9.0, 0.95)], declared=OWN), "untrained"),
         (Heard([FAR], domains=[Tried("log10", "log10", 2.0, 0.5)], declared=OWN), "untrained"),
-        (Heard([FAR], change=0.05), "deaf"),
+        (Heard([FAR], change=0.03), "deaf"),
+        (Heard([FAR], change=0.14), "untrained"),  # it answers, if little: what random networks do
+        (Heard([FAR], change=0.14, own_change=0.12), "deaf"),  # it draws new noise at each call
+        (Heard([HISS], change=0.14), "degraded"),
+        (Heard([DROWNED], change=0.04), "degraded"),
+        (Heard([copy(lsd_db=12.0, r=0.1, envelope_r=0.9)], change=0.5), "untrained"),
         (Heard([copy()], change=0.05), "healthy"),
         (Heard([copy(peak=0.0, lsd_db=30.0, r=0.0)]), "silent"),
         (Heard([], errors=["it failed"]), "broken"),
@@ -195,6 +213,17 @@ OWN = Tried("declared", "the declared mels", 12.0, 0.3)
 )
 def test_states(heard: Heard, state: str) -> None:
     assert decide(heard).state == state
+
+
+def test_hiss_is_called_noise_and_a_faint_answer_is_said_in_words() -> None:
+    hiss = decide(Heard([HISS], change=0.14))
+    assert hiss.status == "fail"
+    assert "under noise (spectral flatness +15.0 dB" in hiss.sentence
+    assert "noise" not in decide(Heard([copy(lsd_db=6.0, r=0.9)])).sentence
+    faint, loud = (decide(Heard([FAR], change=change)).sentence for change in (0.14, 0.6))
+    assert "hardly answers its input" in faint
+    assert "14%" in faint
+    assert "answers" not in loud
 
 
 def test_domains_that_do_equally_well_are_named_together() -> None:

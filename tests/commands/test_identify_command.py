@@ -20,7 +20,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     for name in ("wavs", "mels"):
         (tmp_path / name).mkdir()
     for k in range(2):
-        x = (np.rint(recording(4.0, k + 3) * 32768) / 32768).astype(np.float32)
+        x = (np.rint(recording(2.5, k + 3) * 32768) / 32768).astype(np.float32)
         write_wav(tmp_path / "wavs" / f"u{k}.wav", x, RATE)
         np.save(tmp_path / "mels" / f"u{k}_mel.npy", FrontEnd.load("hifigan").mel(x).T)
     return tmp_path / "wavs", tmp_path / "mels"

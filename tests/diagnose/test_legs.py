@@ -154,6 +154,9 @@ def test_an_affine_map_is_recovered_exactly_and_its_error_is_none() -> None:
 def test_a_floor_does_not_bend_the_map() -> None:
     d = distance(_pairs(lambda m: np.maximum(m, -5.5) * 0.5), hear)
     assert d.map[0] == pytest.approx(2.0, rel=1e-3)
+    assert d.map_db < 0.01
+    assert d.mapped_db > 1.0, "what lies under the floor is heard, and no line brings it back"
+    assert distance(_pairs(lambda m: m * 0.5), hear).mapped_db < 0.01
 
 
 def test_silence_below_the_guard_is_alike() -> None:

@@ -349,7 +349,7 @@ FAULTS: dict[str, Fault] = {
         Fault(
             "untrained-vocoder", "model", "fine, but the vocoder is not",
             "a vocoder that was never trained, or trained on another front end",
-            "vocode the true mels (copy synthesis)", needs="vocoder",
+            "vocode the true mels (copy synthesis)", "calib check vocoder SOURCE --vocoder SPEC", needs="vocoder",
         ),
     )
 }  # fmt: skip

@@ -82,6 +82,7 @@ class Distance:
         left_db: like ``error_db``, after each utterance's level.
         map: ``(slope, intercept)``: ``b = slope * a + intercept``, fitted on clear cells.
         map_db: mean difference of clear cells after it.
+        mapped_db: mean difference of audible cells after it: with what lies under a floor, which no map brings back.
         bins_db: the same after a slope and intercept for each bin.
     """
 
@@ -101,6 +102,7 @@ class Distance:
     left_db: float
     map: tuple[float, float]
     map_db: float
+    mapped_db: float
     bins_db: float
 
 
@@ -124,7 +126,7 @@ def distance(pairs: Sequence[tuple[np.ndarray, np.ndarray]], hear: Hear) -> Dist
     left = [d - level for d, level in zip(off, levels, strict=True)]
     everything, picked = _joined(off), _joined(off, clear)
     slope, r_w = _within(pairs)
-    line, line_db, bins_db = _maps(pairs, heard, fit, hear)
+    line, line_db, mapped_db, bins_db = _maps(pairs, heard, fit, audible, hear)
     return Distance(
         n_utterances=len(pairs),
         n_frames=sum(len(a) for a, _ in pairs),
@@ -142,6 +144,7 @@ def distance(pairs: Sequence[tuple[np.ndarray, np.ndarray]], hear: Hear) -> Dist
         left_db=float(np.abs(_joined(left, audible)).mean()),
         map=line,
         map_db=line_db,
+        mapped_db=mapped_db,
         bins_db=bins_db,
     )
 
@@ -178,9 +181,10 @@ def _maps(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]],
     heard: Sequence[tuple[np.ndarray, np.ndarray]],
     fit: Sequence[np.ndarray],
+    audible: Sequence[np.ndarray],
     hear: Hear,
-) -> tuple[tuple[float, float], float, float]:
-    """The best line and its error in dB, and the error of a line for each bin.
+) -> tuple[tuple[float, float], float, float, float]:
+    """The best line, its error in dB on clear and on audible cells, and the error of a line for each bin.
 
     Values on a floor of ``a`` (its minimum, where that is a point mass) bend the line, so they are left out.
     """
@@ -200,9 +204,10 @@ def _maps(
         slope = np.divide(sab, saa, out=np.zeros_like(np.asarray(sab)), where=np.asarray(saa) > 0)
         return np.asarray(slope), np.asarray(mb - slope * ma)
 
-    def error(slope: np.ndarray, intercept: np.ndarray) -> float:
+    def error(slope: np.ndarray, intercept: np.ndarray, where: np.ndarray) -> float:
         mapped = hear((a * slope + intercept).astype(np.float32))
-        return float(np.abs(mapped - wanted)[mask].mean())
+        return float(np.abs(mapped - wanted)[where].mean())
 
     one, each = line(None), line(0)
-    return (float(one[0]), float(one[1])), error(*one), error(*each)
+    heard_at = np.concatenate(audible)
+    return (float(one[0]), float(one[1])), error(*one, mask), error(*one, heard_at), error(*each, mask)

@@ -8,13 +8,14 @@ The ``legs`` key of ``calib diagnose --json`` is ``Legs.to_json``::
      "headline": "...", "sentence": "...", "next_steps": ["..."],
      "vocoder_frontend": {"name": "...", "origin": "...", "frontend_id": "..."},
      "declared": null | {"name", "verified": true | false | null, "error_db", "harmless", "differences": [{"field", "target", "vocoder", "words", "effect"}]},
-     "identified": null | {"names": [...], "nearest": "...", "error_db": ...},
+     "identified": null | {"names": [...], "nearest": "...", "error_db": ..., "proven": true | false, "differences": [as declared]},
      "conversion": null | {"how", "why", "expected_db", "lost", "command"},
      "lengths": null | {"ratio", "speed_percent", "odd": ["..."]},
      "legs": {"T-V": {leg}, "P-T": {leg}, "P-V": {leg}, "F-T": {leg}}}
 
     leg = {"name", "title", "status": "pass" | "warn" | "fail" | "skipped", "judgement", "sentence", "skipped": null | "why",
-           "n_utterances", "n_frames", "bias", "slope", "r_w", "mae", "mae_db", "numbers": {...}, "findings": [{finding}]}
+           "n_utterances", "n_frames", "bias", "slope", "r_w", "mae", "mae_db", "numbers": {...}, "findings": [{finding}],
+           "values_alone": ["fault"]}
 
 Conventions:
     ``bias`` is the mean of first minus second, in mel units; ``slope`` turns the first into the second within bins;
@@ -29,7 +30,7 @@ from typing import Any
 
 from calib.diagnose.faults.evidence import Finding
 
-__all__ = ["LEGS", "Declared", "Leg", "Legs", "Lengths", "skipped_leg"]
+__all__ = ["LEGS", "Declared", "Difference", "Identified", "Leg", "Legs", "Lengths", "skipped_leg"]
 
 # The legs, in the order in which they are read, and what each compares.
 LEGS = {
@@ -39,6 +40,8 @@ LEGS = {
     "F-T": "free running against target",
 }
 STATUSES = ("pass", "warn", "fail")
+# field, the targets' value, the vocoder's, what differs in words, what it does to the sound
+Difference = tuple[str, Any, Any, str, str]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Leg:
         mae_db: see the module.
         numbers: further figures by name, with the unit in the name.
         findings: named faults, the first mel in the role of the prediction.
+        values_alone: faults that the values alone were taken for, where the front end itself is known: that is the cause.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Leg:
     mae_db: float | None = None
     numbers: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    values_alone: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -111,19 +116,52 @@ class Declared:
     name: str
     verified: bool | None = None
     error_db: float | None = None
-    differences: tuple[tuple[str, Any, Any, str, str], ...] = ()
+    differences: tuple[Difference, ...] = ()
     harmless: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        keys = ("field", "target", "vocoder", "words", "effect")
         return {
             "name": self.name,
             "verified": self.verified,
             "error_db": self.error_db,
             "harmless": self.harmless,
-            "differences": [dict(zip(keys, row, strict=True)) for row in self.differences],
+            "differences": _plain(self.differences),
         }
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What audio and targets say that the targets are.
+
+    Args:
+        names: of the catalogue, none of which the data exclude.
+        nearest: of the catalogue where there is none.
+        error_db: mean difference between the targets and what the front end found makes of the audio.
+        proven: whether that is none: then the front end is what made them.
+        differences: from the vocoder's.
+    """
+
+    names: tuple[str, ...] = ()
+    nearest: str | None = None
+    error_db: float | None = None
+    proven: bool = False
+    differences: tuple[Difference, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "names": list(self.names),
+            "nearest": self.nearest,
+            "error_db": self.error_db,
+            "proven": self.proven,
+            "differences": _plain(self.differences),
+        }
+
+
+def _plain(differences: tuple[Difference, ...]) -> list[dict[str, Any]]:
+    keys = ("field", "target", "vocoder", "words", "effect")
+    return [dict(zip(keys, row, strict=True)) for row in differences]
 
 
 @dataclass(frozen=True)
@@ -157,7 +195,7 @@ class Legs:
         next_steps: what to do.
         vocoder: name, origin and identity of the vocoder's front end.
         declared: what the pairs say of their targets, or None.
-        identified: names found from the data, or None.
+        identified: what the data say of the targets' front end, or None.
         conversion: how to bring the targets' kind of mel to the vocoder's, or None.
         lengths: of targets and audio, or None without audio.
     """
@@ -169,7 +207,7 @@ class Legs:
     next_steps: tuple[str, ...] = ()
     vocoder: dict[str, Any] = field(default_factory=dict)
     declared: Declared | None = None
-    identified: dict[str, Any] | None = None
+    identified: Identified | None = None
     conversion: dict[str, Any] | None = None
     lengths: Lengths | None = None
 
@@ -195,7 +233,7 @@ class Legs:
             "next_steps": list(self.next_steps),
             "vocoder_frontend": self.vocoder,
             "declared": None if self.declared is None else self.declared.to_json(),
-            "identified": self.identified,
+            "identified": None if self.identified is None else self.identified.to_json(),
             "conversion": self.conversion,
             "lengths": None if self.lengths is None else self.lengths.to_json(),
             "legs": {name: leg.to_json() for name, leg in self.legs.items()},

@@ -8,10 +8,16 @@ wrong-rate       the audio follows its recording only when its sample rate or sp
 healthy          no other domain is clearly nearer, and near its recording: r at least .85 and at most 5 dB away (log-spectral, level removed)
 wrong-domain     in another domain the copy is at least 30 % nearer, and follows the recording (r at least .8)
 silent           no sample above -80 dB of full scale
-deaf             it does not follow its recording, and two mels give the same sound: a quarter of the change, or less
-degraded         it follows its recording (r at least .6), but from afar
-untrained        noise, whatever it is fed
+degraded         it follows its recording, but from afar (r at least .6), or faintly under noise (r .15 and loudness r .6)
+deaf             it does not follow (r below .5, loudness too), and a mel turned round changes its sound no more (5 %) than
+                 the same mel given twice
+untrained        noise, whatever it is fed; where its sound changes by less than a quarter of the mel, both are said
 ===============  ===================================================================================================
+
+*Deaf* means that the mel does not arrive, as by a wrong shape or a constant in its place: then nothing of it is in the
+sound, and what changes between two calls is the vocoder's own randomness, which is measured. 5 % are left for ends and
+lengths. A random network whose sound changes by 14 to 19 % does get the mel, so it is *untrained*. Hiss over speech hides
+the change too (14 % at 0 dB, 4 % at -12 dB of speech over hiss), but the sound still follows its recording.
 
 A healthy copy at another level, clipped or with an offset is ``healthy`` with a warning. The limits for healthy copies
 are wide of what neural vocoders reach (HiFi-GAN's mel error in training falls to .2 to .35 ln, 2 to 3 dB) and of
@@ -43,7 +49,11 @@ class Limits:
         nearer: log-spectral distance over the declared domain's that makes another domain better.
         liked: r of a copy in a domain that is liked.
         tie: dB within which two domains are liked alike.
-        deaf: change of the output over that of the mel.
+        drowned: r of a copy that still follows, where its loudness does.
+        drowned_loudness: r of its loudness.
+        unlike: r of a copy that has nothing to do with its recording.
+        deaf: change of the output over that of the mel, beyond the vocoder's own, up to which the mel does not arrive.
+        faint: the same, up to which it hardly does.
         rate: relative error of speed that can be heard.
         level: dB.
         clipped: share of samples.
@@ -59,7 +69,11 @@ class Limits:
     nearer: float = 0.7
     liked: float = 0.8
     tie: float = 0.5
-    deaf: float = 0.25
+    drowned: float = 0.15
+    drowned_loudness: float = 0.6
+    unlike: float = 0.5
+    deaf: float = 0.05
+    faint: float = 0.25
     rate: float = 0.01
     level: float = 6.0
     clipped: float = 1e-3
@@ -99,7 +113,8 @@ class Heard:
         baseline: of Griffin-Lim from the same mels; empty where it cannot be made.
         errors: what the vocoder's calls failed with.
         nonfinite: clips whose audio held NaN or infinite samples.
-        change: of the output over that of the mel, for two mels; None where it was not tried.
+        change: of the output over that of the mel, for a mel and the same backwards; None where it was not tried.
+        own_change: the same for one mel given twice: randomness.
         relabelled: ``(lsd_db, r, what)`` with the rate or speed put right; None where neither is off.
         domains: that were tried.
         declared: the declared domain on the clip that the domains were tried on.
@@ -110,6 +125,7 @@ class Heard:
     errors: Sequence[str] = ()
     nonfinite: int = 0
     change: float | None = None
+    own_change: float = 0.0
     relabelled: tuple[float, float, str] | None = None
     domains: Sequence[Tried] = ()
     declared: Tried | None = None
@@ -198,21 +214,36 @@ def decide(heard: Heard, limits: Limits = LIMITS) -> VocoderVerdict:
             "silent", "fail", "SILENT", f"natural mels come out as silence (peak {max(c.peak for c in copies):.1e} of full scale)",
             ("check that the checkpoint was restored, and that the mel reaches the network",),
         )  # fmt: skip
-    if r < limits.follows and heard.change is not None and heard.change < limits.deaf:
+    answer = None if heard.change is None else heard.change - heard.own_change
+    loudness = _median(copies, "envelope_r")
+    if r >= limits.follows or (r >= limits.drowned and loudness >= limits.drowned_loudness):
+        return _degraded(copies, r, figures, limits)
+    if answer is not None and answer <= limits.deaf and r < limits.unlike and loudness < limits.unlike:
+        own = f", and one mel given twice by {heard.own_change:.0%}" if heard.own_change > 0 else ""
         return VocoderVerdict(
             "deaf", "fail", "IGNORES ITS INPUT",
-            f"a mel and the same mel backwards give the same sound: the outputs differ by {heard.change:.0%} of what the mels do (an untrained network may do that too); {figures}",
+            f"a mel and the same mel backwards give the same sound: the outputs differ by {heard.change:.0%} of what the mels do{own} (or noise drowns all that it makes of them); {figures}",
             ("check that the mel is passed on to the network (conditioning, shapes, masks), not a constant or a zero", "check that the checkpoint was restored"),
         )  # fmt: skip
-    if r >= limits.follows:
-        return VocoderVerdict(
-            "degraded", "warn" if r >= limits.r else "fail", "DEGRADED", f"{figures}: it follows them from afar, and no other domain that was tried suits it better",
-            ("train it on, or check that all of its weights were restored",),
-        )  # fmt: skip
+    faint = f", and it hardly answers its input (a mel turned round changes its sound by {heard.change:.0%} of what the mels do)" if answer is not None and answer < limits.faint else ""  # fmt: skip
     tried = f"; none of {len(heard.domains)} other domains suits it either" if heard.domains else ""
     return VocoderVerdict(
-        "untrained", "fail", "NOISE WHATEVER IT IS FED", f"{figures}{tried}: untrained, or its weights were not restored",
+        "untrained", "fail", "NOISE WHATEVER IT IS FED", f"{figures}{tried}{faint}: untrained, or its weights were not restored",
         ("check that the checkpoint was restored, by module (missing and unexpected keys), and that it is a generator's",),
+    )  # fmt: skip
+
+
+def _degraded(copies: Sequence[Copy], r: float, figures: str, limits: Limits) -> VocoderVerdict:
+    """It follows its recordings, from afar or under noise."""
+    hiss = _median(copies, "flatness_db")
+    steps = ["train it on, or check that all of its weights were restored"]
+    how = "from afar"
+    if hiss > limits.hiss:
+        how = f"under noise (spectral flatness {hiss:+.1f} dB against the recordings')"
+        steps.append("where it draws noise itself, lower that (sigma, temperature, noise scale)")
+    return VocoderVerdict(
+        "degraded", "warn" if r >= limits.r else "fail", "DEGRADED",
+        f"{figures}: it follows them {how}, and no other domain that was tried suits it better", tuple(steps),
     )  # fmt: skip
 
 
