@@ -36,6 +36,7 @@ class Alignment:
         hop_error: standard error of ``hop`` in seconds.
         start_error: of ``start``.
         sign: -1 where the mel falls with loudness.
+        fine: hop and start are those of an analysis, not of levels.
     """
 
     hop: float
@@ -44,6 +45,7 @@ class Alignment:
     hop_error: float
     start_error: float
     sign: int
+    fine: bool = False
 
 
 class Loudness:

@@ -11,14 +11,15 @@ import numpy as np
 
 from calib.mel.frontend import FrontEnd
 from calib.mel.identify import saying
+from calib.mel.identify.kin import kindred
 from calib.mel.identify.levels import Levels, levels
 from calib.mel.identify.naming import Naming, name
 from calib.mel.identify.placing import Placed, hops, place, scene_of
 from calib.mel.identify.rebuild import Geometry, Guard, Proof, build, geometry, guard_of, prove, with_tail
 from calib.mel.identify.resolve import Choice, snap, turn_over
-from calib.mel.identify.results import Clip, Identification
+from calib.mel.identify.results import NOISY_DB, Clip, Identification
 from calib.mel.identify.scene import Fit, Scene, paired_t
-from calib.mel.identify.search import lengths, quiet_cells, search, settle
+from calib.mel.identify.search import lengths, quiet_cells, search, settle, timed
 from calib.mel.identify.spectra import Bench, Core, edges_of
 
 __all__ = ["Case", "identify"]
@@ -26,6 +27,7 @@ __all__ = ["Case", "identify"]
 _SEARCH_CELLS = 32_000
 _PROOF_CELLS = 80_000
 _LOUD = 0.4  # share of the quietest cells of each bin that the search leaves out: guards live there
+_UPWARD = 0.01  # loss above which rates over the audio's own are tried too
 _ROUNDING = 3e-6  # loss of float32 values; above it, another rate is tried
 
 
@@ -50,6 +52,7 @@ class Case:
         pad_modes: padding modes that the ends of the clips allow.
         band: Hz above which the audio holds nothing.
         options: every ``(rate, hop)`` that fits the time between frames.
+        kin: in noise, catalogued front ends whose filterbank explains the mel as well.
     """
 
     placed: Placed
@@ -68,6 +71,7 @@ class Case:
     pad_modes: tuple[str, ...]
     band: float
     options: tuple[tuple[int, int], ...]
+    kin: tuple[str, ...] = ()
 
 
 def identify(clips: Sequence[Clip], *, declared: FrontEnd | None = None) -> Identification:
@@ -95,6 +99,7 @@ def identify(clips: Sequence[Clip], *, declared: FrontEnd | None = None) -> Iden
 def examine(placed: Placed) -> Case:
     """Search, settle, rebuild, prove, name."""
     band = _band(placed)
+    placed = _timed(placed)
     fit, others, searched = _analysis(placed, band)
     bins = placed.y[0].shape[1]
     # Settled once more on more frames, with the quiet cells.
@@ -127,7 +132,25 @@ def examine(placed: Placed) -> Case:
     if naming.best is not None:
         frontend, proof, shift = naming.best, naming.proof, 0
     return Case(
-        placed, settled, noise_db, errors, choices, rates, geo, lv, guard, frontend, proof, shift, naming, modes, band, tuple(hops(placed))
+        placed, settled, noise_db, errors, choices, rates, geo, lv, guard, frontend, proof, shift, naming, modes, band, tuple(hops(placed)),
+        kindred(loud_scene, snapped) if noise_db > NOISY_DB else (),
+    )  # fmt: skip
+
+
+def _timed(placed: Placed) -> Placed:
+    """The clips with the time between their frames as an analysis has it, where that is better known than before."""
+    a = placed.alignment
+    core = _start(placed, placed.rate, a.hop * placed.rate)
+    scene, _ = scene_of(placed, core, _SEARCH_CELLS, loud=_LOUD)
+    found, error = timed(scene, core)
+    if not error < 3.0 * max(a.hop_error, 1e-9) * placed.rate:
+        return placed
+    rate = placed.rate
+    moved = (found.centre - core.centre) / rate
+    return dataclasses.replace(
+        placed,
+        alignment=dataclasses.replace(a, hop=found.hop / rate, start=found.centre / rate, hop_error=error / rate / 3.0, fine=True),
+        starts=tuple(s + moved for s in placed.starts),
     )  # fmt: skip
 
 
@@ -144,7 +167,8 @@ def _analysis(placed: Placed, band: float) -> tuple[Fit, list[tuple[int, int]], 
         core = _start(placed, placed.rate, a.hop * placed.rate)
     scene, _ = scene_of(placed, core, _SEARCH_CELLS, loud=_LOUD)
     best = search(scene, core, band)
-    others = [o for o in options if o[0] != core.rate]
+    # A rate above the audio's own, where that has a whole hop, is heard of only when nothing else explains the mel.
+    others = [o for o in options if o[0] != core.rate and (o[0] < placed.rate or not own)]
     if best.loss > _ROUNDING:
         for rate, hop in others[:4]:
             trial = lengths(scene, scene.polish(at_rate(best.core, rate, hop), ("fmin", "fmax", "centre", "width"), 3)) if best.core.fmax * best.core.ratio <= rate / 2 * 1.02 else best  # fmt: skip
@@ -156,8 +180,14 @@ def _analysis(placed: Placed, band: float) -> tuple[Fit, list[tuple[int, int]], 
                 break
     if best.loss > scene.exact:
         best = settle(scene, best)
-    if scene.exact < best.loss < 0.2:  # settled, but not exact: at another rate it may be
+    lower = any(rate < placed.rate for rate, _ in others)
+    if (
+        (scene.exact if lower else max(scene.exact, 3e-4)) < best.loss < 0.2
+    ):  # settled, but not exact: at another rate it may be
+        if best.loss > _UPWARD:
+            others += [o for o in options if o[0] != best.core.rate and o not in others]
         best, others = _other_homes(scene, best, others)
+    others += [o for o in options if o[0] != best.core.rate and o not in others]
     return best, others, scene
 
 
@@ -243,8 +273,15 @@ def _same_ends(p: Proof, best: Proof, inner: float) -> bool:
 
 
 def _other_rates(scene: Scene, fit: Fit, others: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Rates that explain the mel as well as the one held."""
+    """Rates that explain the mel as well as the one held; none above the audio's own where that one is held.
+
+    Audio brought to twice its rate and analysed with everything twice as long gives the same mel: that is said with the
+    rate, and no set is made of it, since nobody does so without cause.
+    """
     kept = []
+    own = scene.benches[0].rate
+    if fit.core.rate == own:
+        others = [o for o in others if o[0] < own]
     for rate, hop in others[:3]:
         factor = rate / fit.core.rate
         n_fft = fit.core.n_fft * factor

@@ -85,7 +85,11 @@ def levels(scene: Scene, fit: Fit) -> Levels:
         spreads.append((float(np.sqrt(np.mean(((value - centre) / error) ** 2))), float(np.sqrt(np.mean((value - centre) ** 2)))))  # fmt: skip
     same, changed = (spreads[0], spreads[1])
     norm_names = ("slaney", "none") if known_norm == "slaney" else ("none", "slaney")
-    flat = [n for n, (z, spread) in zip(norm_names, (same, changed), strict=True) if z < 2.5 or spread < 1e-4]
+    # Means by bin are nowhere near equal to a thousandth: where one norm makes the offsets so and the other does not, it is it.
+    least = 1e-3 if max(same[1], changed[1]) > 0.05 else 0.0
+    flat = [
+        n for n, (z, spread) in zip(norm_names, (same, changed), strict=True) if z < 2.5 or spread < max(1e-4, least)
+    ]
     with_area, without = (same[1], changed[1]) if known_norm == "slaney" else (changed[1], same[1])
     slope, offset = fit.slope.copy(), fit.offset.copy()
     norm: str | None = None

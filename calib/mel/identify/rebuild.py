@@ -27,12 +27,14 @@ class Geometry:
         periodic: periodic or symmetric.
         padding: the template that the place of frame 0 fits.
         shift: samples by which frame 0 lies later than that template has it.
+        twins: other ``(win_length, periodic)`` of the same shape at the same place.
     """
 
     win_length: int
     periodic: bool
     padding: str
     shift: int
+    twins: tuple[tuple[int, bool], ...] = ()
 
 
 def windows_of(core: Core) -> list[tuple[int, bool]]:
@@ -40,35 +42,45 @@ def windows_of(core: Core) -> list[tuple[int, bool]]:
     whole = round(core.width)
     if core.window == "rectangular":
         return [(min(whole, core.n_fft), True)]
+    if core.window == "hamming":
+        return [(whole + 1, False)] if core.closed and whole + 1 <= core.n_fft else [(min(whole, core.n_fft), True)]
     odd = whole % 2 == 1
     out = [(whole, True)] if whole <= core.n_fft else []
-    if whole + 1 <= core.n_fft and core.window == "hann":
+    if whole + 1 <= core.n_fft:
         out.append((whole + 1, False))
-    if core.window == "hamming" and whole + 1 <= core.n_fft and odd:
-        out.insert(0, (whole + 1, False))
     # Window lengths are even, or as long as the FFT.
     return sorted(out, key=lambda item: (item[0] % 2, item[0] != core.n_fft and odd)) or [(core.n_fft, True)]
 
 
 def geometry(core: Core, tolerance: float) -> Geometry:
-    """Window and padding of a core whose place is known to ``tolerance`` samples."""
-    win, periodic = windows_of(core)[0]
-    width = win if periodic else win - 1
+    """Window and padding of a core whose place is known to ``tolerance`` samples.
+
+    A periodic window of W samples and a symmetric one of W + 1 have one shape, but the middle of the FFT may lie one
+    sample elsewhere: where the place is known that well, it tells which of them fits a template of padding.
+    """
+    found = [(_fits(core, win, tolerance), win, periodic) for win, periodic in windows_of(core)]
+    rank = min(fit[0] for fit, _, _ in found)
+    best = [(fit, win, periodic) for fit, win, periodic in found if fit[0] == rank]
+    (_, padding, shift), win, periodic = best[0]
+    return Geometry(win, periodic, padding, shift, tuple((w, p) for _, w, p in best[1:]))
+
+
+def _fits(core: Core, win: int, tolerance: float) -> tuple[int, str, int]:
+    """How well a window fits a template (0 in its place, 1 by whole frames, 2 not), which one, and by how many samples."""
     n_fft, hop = core.n_fft, round(core.hop)
-    start = core.centre - width / 2 - (n_fft - win) // 2
+    start = core.centre - core.width / 2 - (n_fft - win) // 2
     templates = {"center": -(n_fft // 2), "none": 0}
     if hop <= n_fft:
         templates["same"] = -((n_fft - hop) // 2)
-    by_distance = sorted(templates, key=lambda t: abs(start - templates[t]))
-    best = by_distance[0]
-    if abs(start - templates[best]) > tolerance + 0.5:
-        frames = {t: (start - templates[t]) / hop for t in templates}
-        whole = [t for t in ("center", "same", "none") if t in frames and abs(frames[t] - round(frames[t])) * hop <= tolerance + 0.5]  # fmt: skip
-        if whole:
-            best = min(whole, key=lambda t: (abs(round(frames[t])), t == "none"))
-            return Geometry(win, periodic, best, round(frames[best]) * hop)
-        return Geometry(win, periodic, best, round(start - templates[best]))
-    return Geometry(win, periodic, best, 0)
+    best = min(templates, key=lambda t: abs(start - templates[t]))
+    if abs(start - templates[best]) <= tolerance + 0.5:
+        return 0, best, 0
+    frames = {t: (start - templates[t]) / hop for t in templates}
+    whole = [t for t in ("center", "same", "none") if t in frames and abs(frames[t] - round(frames[t])) * hop <= tolerance + 0.5]  # fmt: skip
+    if whole:
+        best = min(whole, key=lambda t: (abs(round(frames[t])), t == "none"))
+        return 1, best, round(frames[best]) * hop
+    return 2, best, round(start - templates[best])
 
 
 @dataclass(frozen=True)

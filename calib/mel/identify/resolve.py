@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from calib.mel.identify.scene import Fit, Scene, paired_t
-from calib.mel.identify.search import bank_variants, n_ffts, usual
+from calib.mel.identify.search import bank_variants
+from calib.mel.identify.usual import n_ffts, usual
 
 __all__ = ["Choice", "snap", "turn_over"]
 
@@ -88,13 +89,16 @@ def turn_over(scene: Scene, fit: Fit, errors: dict[str, float]) -> dict[str, Cho
     for window, share in factor.items():
         if window != core.window:
             width = min(core.width * share / factor[core.window], float(core.n_fft))
-            trials.append(scene.polish(core.but(window=window, width=width), ("width", "centre"), 2))
+            trials.append(scene.polish(core.but(window=window, width=width, closed=False), ("width", "centre"), 2))
     out["window"] = _choice(scene, fit, "window", trials)
     out["power"] = _choice(scene, fit, "power", [scene.polish(core.but(power=3 - core.power), ("width",), 1)])
     lengths = [n for n in n_ffts(core) if n != core.n_fft and n >= core.width - 1e-6]
     out["n_fft"] = _choice(scene, fit, "n_fft", [scene.fit(core.but(n_fft=n)) for n in lengths])
     other = scene.polish(core.but(preemphasis=0.0 if core.preemphasis else 0.97), ("fmin", "fmax"), 2)
     out["preemphasis"] = _choice(scene, fit, "preemphasis", [other])
+    # Half a hop away: what tells frames centred on multiples of the hop from those half a hop later.
+    halves = [scene.fit(core.but(centre=core.centre + d * core.hop)) for d in (-0.5, 0.5)]
+    out["half"] = _choice(scene, fit, "centre", halves)
     if errors.get("width", 0.0) < 3.0:
         steps = [scene.fit(core.but(width=core.width + d, centre=core.centre + c)) for d, c in ((-1, 0.5), (-1, -0.5), (1, 0.5), (1, -0.5), (-2, 0.0)) if core.width + d <= core.n_fft]  # fmt: skip
         out["width"] = _choice(scene, fit, "width", steps)

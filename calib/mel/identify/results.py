@@ -56,6 +56,9 @@ class Found:
         return out
 
 
+NOISY_DB = 0.5  # of what no analysis explains, above which a mel is called noisy
+
+
 @dataclass(frozen=True)
 class NamedMatch:
     """A catalogued front end that was tried.

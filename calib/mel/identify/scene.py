@@ -19,7 +19,7 @@ from calib.mel.identify.spectra import Bench, Core
 
 __all__ = ["Fit", "Scene", "paired_t"]
 
-_STEPS = {"fmin": 1.0, "fmax": 0.002, "centre": 0.0005, "width": 0.01, "preemphasis": 0.01, "hop": 1e-5, "guard": 0.02}
+_STEPS = {"fmin": 1.0, "fmax": 0.002, "centre": 0.0005, "width": 0.01, "preemphasis": 0.01, "hop": 3e-5, "guard": 0.02}
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,8 @@ def clipped(core: Core, moves: dict[str, float]) -> Core:
             value = min(max(value, 0.3 * core.guard), 3.0 * core.guard)
         elif name == "eps":
             value = min(max(value, 0.2 * core.eps), 5.0 * core.eps)
+        elif name == "hop":
+            value = min(max(value, 0.995 * core.hop), 1.005 * core.hop)
         elif name == "centre":
             value = getattr(core, name) + min(max(move, -0.02 * core.rate), 0.02 * core.rate)
         values[name] = value

@@ -8,7 +8,6 @@ together, and what has whole or usual values is snapped where the loss does not 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,20 +15,18 @@ from calib.mel.filterbank import hz_to_mel, mel_to_hz
 from calib.mel.identify.align import standardise
 from calib.mel.identify.scene import Fit, Scene, paired_t
 from calib.mel.identify.spectra import Core, edges_of
+from calib.mel.identify.usual import n_ffts
 
 __all__ = [
     "bank_curve",
     "bank_variants",
     "curve_edges",
+    "ends",
     "lengths",
-    "n_ffts",
     "quiet_cells",
     "search",
     "settle",
-    "usual",
 ]
-_N_FFT = (256, 320, 400, 480, 512, 600, 640, 800, 882, 960, 1000, 1024, 1102, 1103, 1200, 1280, 1323, 1536, 1600, 1764, 1920, 2000, 2048, 2205, 2400, 2560, 3072, 3200, 4096, 8192)  # fmt: skip
-_ROUND_HZ = (0.0, 20.0, 30.0, 40.0, 50.0, 55.0, 60.0, 64.0, 65.0, 70.0, 75.0, 80.0, 90.0, 95.0, 100.0, 110.0, 120.0, 125.0, 130.0, 133.3333, 150.0, 160.0, 180.0, 200.0, 250.0, 300.0)  # fmt: skip
 
 
 def bank_curve(scene: Scene, core: Core) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +118,27 @@ def search(scene: Scene, start: Core, band: float = np.inf) -> Fit:
     return lengths(scene, _unguarded(scene, best))
 
 
+def timed(scene: Scene, start: Core) -> tuple[Core, float]:
+    """The time between frames to a thousandth of a sample or so, by a rough analysis: which rates it is whole at follows.
+
+    Args:
+        scene: the mel.
+        start: with a hop that may be wrong by some thousandths.
+
+    Returns:
+        The start with hop and place moved, and the standard error of the hop in samples, three-fold.
+    """
+    few = scene.sparse(160)
+    names = ("fmin", "fmax", "centre", "hop")
+    fits = [few.polish(core, names, 4) for core in _usual_banks(scene, start)]
+    best = min(fits, key=lambda f: f.loss)
+    widths = [few.fit(best.core.but(width=w, n_fft=_at_least(w))) for w in best.core.width * np.geomspace(0.4, 2.5, 7)]
+    best = few.polish(min([best, *widths], key=lambda f: f.loss).core, (*names, "width"), 5)
+    # Errors of a model go together over neighbouring frames and bins: fewer of them than there are cells.
+    error = few.errors(best, names)["hop"] * (3.0 if best.loss > _MODEL else 1.0)
+    return start.but(hop=best.core.hop, centre=best.core.centre), error
+
+
 def _usual_banks(scene: Scene, start: Core) -> list[Core]:
     """The bank of each scale that fits best among the usual ones: where every bin follows one loudness, curves mislead."""
     few = scene.sparse(120)
@@ -173,7 +191,7 @@ def _window(scene: Scene, fit: Fit) -> Fit:
             continue
         factor = {"hann": 1.0, "hamming": 0.92, "rectangular": 0.7}
         width = best.core.width * factor[window] / factor[best.core.window]
-        trial = scene.polish(best.core.but(window=window, power=power, width=width, n_fft=max(best.core.n_fft, _at_least(width))), ("width",), 2)  # fmt: skip
+        trial = scene.polish(best.core.but(window=window, power=power, width=width, closed=False, n_fft=max(best.core.n_fft, _at_least(width))), ("width",), 2)  # fmt: skip
         if trial.loss < 1.15 * best.loss:
             trial = scene.polish(trial.core, ("width", "centre", "fmin", "fmax"), 2)
         if trial.loss < best.loss:
@@ -185,6 +203,8 @@ def _at_least(width: float) -> int:
     return int(2 ** np.ceil(np.log2(max(width, 64.0) - 1e-6)))
 
 
+_MODEL = 0.2  # loss above which a mel was predicted, not computed
+_QUIET = 3e-4  # loss that only quiet cells can owe: a guard, which is looked for once more where they are all seen
 _ALL = ("fmin", "fmax", "centre", "width")
 
 
@@ -194,10 +214,18 @@ def settle(scene: Scene, fit: Fit) -> Fit:
     if best.loss > scene.exact:
         best = quiet_cells(scene, best)
     best = _other_norm(scene, best)
+    if best.loss < max(scene.exact, _QUIET):
+        return _unguarded(scene, best)
     if best.loss > scene.exact:
-        trial = _other_norm(scene, scene.polish(best.core.but(preemphasis=0.9), ("preemphasis", *_ALL), 6))
-        if trial.loss < 0.9 * best.loss:
-            best = _other_norm(scene, lengths(scene, trial))
+        for start in () if best.core.preemphasis else (0.97, 0.9):
+            trial = _other_norm(scene, scene.polish(best.core.but(preemphasis=start), ("preemphasis", *_ALL), 6))
+            if trial.loss < 1.3 * best.loss:
+                best = min(best, _other_norm(scene, lengths(scene, trial)), key=lambda f: f.loss)
+            if best.core.preemphasis:
+                break
+    if best.loss > scene.exact:
+        told = ends(scene, best, every=True)
+        best = quiet_cells(scene, told) if told is not best else best
     if best.loss > scene.exact:
         best = _scanned(scene, best)
     if best.loss > scene.exact:
@@ -229,7 +257,38 @@ def lengths(scene: Scene, fit: Fit) -> Fit:
     """The FFT length for the width found, then whole widths around it, then the other real-valued fields once more."""
     trials = [scene.fit(fit.core.but(n_fft=n, width=min(fit.core.width, float(n)))) for n in n_ffts(fit.core)]
     best = scene.polish(min([fit, *trials], key=lambda f: f.loss).core, _ALL, 4)
-    return _whole_if_better(scene, best)
+    return ends(scene, _whole_if_better(scene, best))
+
+
+def ends(scene: Scene, fit: Fit, *, every: bool = False) -> Fit:
+    """The window's length, where its ends do not fade: then the loss has a valley at every width, and none is followed.
+
+    Args:
+        scene: the mel.
+        fit: of a Hamming or rectangular window; others are handed back.
+        every: every whole width within 40 samples, instead of the usual ones within 3 %.
+    """
+    core = fit.core
+    if core.window == "hann" or not scene.exact < fit.loss < 0.1:
+        return fit
+    few = scene.sparse(50 if every else 70)
+    guard = few.moved(core, scene).guard
+    whole, reach = round(core.width), 40 if every else min(80, max(4, int(0.03 * core.width)))
+    trials: dict[Core, float] = {}
+    for width, closed in itertools.product(range(whole - reach, whole + reach + 1), (False, True)):
+        win = width + closed  # a symmetric window has one sample more than it is wide
+        if (closed and core.window == "rectangular") or not (every or win % 20 == 0 or win & (win - 1) == 0 or win in {core.n_fft, whole}):  # fmt: skip
+            continue
+        first = core.centre - width / 2
+        near = (0.0,) if every else (0.0, 0.75)
+        starts = {float(f(first + sign * d)) for f, sign in ((np.floor, -1), (np.ceil, 1)) for d in near}
+        for n_fft, start in itertools.product({core.n_fft} if every else {core.n_fft, _at_least(win), win}, starts):
+            if n_fft >= win and (n_fft % 2 == 0 or n_fft == core.n_fft):
+                trial = core.but(width=float(width), centre=start + width / 2, n_fft=n_fft, closed=closed)
+                trials[trial] = few.fit(trial.but(guard=guard)).loss
+    top = sorted(trials, key=lambda c: trials[c])[:2]
+    best = min((scene.polish(c, ("fmin", "fmax"), 4) for c in top), key=lambda f: f.loss, default=fit)
+    return best if best.loss < 0.8 * fit.loss else fit
 
 
 def _whole_if_better(scene: Scene, best: Fit) -> Fit:
@@ -242,7 +301,7 @@ def _whole_if_better(scene: Scene, best: Fit) -> Fit:
 def _scan(scene: Scene, fit: Fit) -> Fit:
     """Every even FFT length (then its odd neighbours) up to four times the window, on few frames; the best three on all."""
     core = fit.core
-    few = scene.sparse(70)
+    few = scene.sparse(40)
     sizes = list(range(int(np.ceil(core.width * 0.99 / 2)) * 2, int(min(4.1 * core.width, 2.2 * core.width + 1200)), 2))
     sizes = sizes[:600]
     losses = {n: few.fit(core.but(n_fft=n, width=min(core.width, float(n)))).loss for n in sizes}
@@ -259,11 +318,11 @@ def _whole(scene: Scene, fit: Fit) -> Fit:
         first = core.centre - width / 2  # of the window: a whole sample
         starts = {np.floor(first), np.ceil(first)} if abs(first - round(first)) > 0.2 else {round(first)}
         sizes = {n for n in (core.n_fft, width, width + 1, width + width % 2) if n >= width}
-        whole += [
-            scene.fit(core.but(width=float(width), centre=float(start) + width / 2, n_fft=int(n_fft)))
-            for start in starts
-            for n_fft in sizes
-        ]
+        for start, n_fft in itertools.product(starts, sizes):
+            trial = core.but(width=float(width), centre=float(start) + width / 2, n_fft=int(n_fft), closed=False)
+            whole.append(scene.fit(trial))
+            if core.window == "hamming" and n_fft > width:
+                whole.append(scene.fit(trial.but(closed=True)))
     return min(whole, key=lambda f: f.loss)
 
 
@@ -331,20 +390,3 @@ def bank_variants(scene: Scene, fit: Fit, *, few: bool = False) -> list[Fit]:
             if misfit < 0.25 or few:
                 out.append(scene.polish(fit.core.but(scale=scale, ratio=ratio, fmin=fmin, fmax=fmax), ("fmin", "fmax"), 3))  # fmt: skip
     return out
-
-
-def n_ffts(core: Core) -> list[int]:
-    """FFT lengths that a window of this width may have."""
-    low, high = core.width * 0.985, core.width * 4.2
-    return sorted({n for n in _N_FFT if low <= n <= high} | {round(core.width)})
-
-
-def usual(value: float, error: float, extra: Sequence[float] = ()) -> Iterator[float]:
-    """Values that people write near a frequency in Hz, the usual ones first."""
-    for known in (*extra, *_ROUND_HZ):
-        if abs(known - value) <= error:
-            yield known
-    for step in (1000.0, 500.0, 100.0, 50.0, 10.0, 5.0, 1.0, 0.5):
-        near = round(value / step) * step
-        if abs(near - value) <= error:
-            yield near

@@ -46,6 +46,7 @@ class Core:
         eps_clamp: clamp there instead of adding.
         guard: added to the filterbank's output before the logarithm, in units of the output's median (so that it keeps
             its meaning when the rest changes); only what is as large as the signal, as in ln(1 + m).
+        closed: both ends belong to the window: a symmetric Hamming window (those of a Hann window are 0).
     """
 
     rate: int
@@ -64,6 +65,7 @@ class Core:
     eps: float = 0.0
     eps_clamp: bool = False
     guard: float = 0.0
+    closed: bool = False
 
     def but(self, **changes: object) -> Core:
         """A copy with some fields changed."""
@@ -102,16 +104,11 @@ def bank(core: Core, bins: int) -> np.ndarray:
 def shape(core: Core, position: np.ndarray) -> np.ndarray:
     """The window at distances from its middle in samples."""
     u = position / core.width
-    inside = (u >= -0.5 - 1e-9) & (u <= 0.5 + 1e-9 if _whole_end(core) else u < 0.5 - 1e-9)
+    inside = (u >= -0.5 - 1e-9) & (u <= 0.5 + 1e-9 if core.closed else u < 0.5 - 1e-9)
     if core.window == "rectangular":
         return inside.astype(np.float64)
     base = 0.54 if core.window == "hamming" else 0.5
     return np.where(inside, base + (1.0 - base) * np.cos(2.0 * np.pi * u), 0.0)
-
-
-def _whole_end(core: Core) -> bool:
-    """Whether the last sample of the window's closed interval belongs to it: of symmetric windows, which have odd ends."""
-    return core.window == "hamming" and bool(core.width % 2 == 1)
 
 
 class Bench:
@@ -179,7 +176,16 @@ class Bench:
 
     def power(self, core: Core) -> np.ndarray:
         """Squared magnitudes ``(T, n_fft // 2 + 1)`` float32 of the core's analysis."""
-        key = Core(core.rate, core.hop, core.centre, core.n_fft, core.width, core.window, preemphasis=core.preemphasis)
+        key = Core(
+            core.rate,
+            core.hop,
+            core.centre,
+            core.n_fft,
+            core.width,
+            core.window,
+            preemphasis=core.preemphasis,
+            closed=core.closed,
+        )
         return self._power(key)
 
     def linear(self, core: Core) -> np.ndarray:

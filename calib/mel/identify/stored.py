@@ -99,12 +99,14 @@ def _wall(y: np.ndarray, *, lower: bool, fine: bool) -> tuple[np.ndarray, float,
     near = 3e-6 * extent
     whole = float(v.min())
     at = v <= whole + near
-    # Float32 values do not meet by chance; coarser ones do.
-    if at.sum() >= (3 if fine and (v == whole).sum() >= 3 else max(4, 2e-4 * v.size)):
-        return np.full(y.shape[1], sign * whole), float(at.mean()), True
     edge = v.min(0)
     count = (v <= edge + near).sum(0)
     hit = count >= max(3, 0.002 * len(v))
+    apart = hit & (edge > whole + near)  # bins with walls of their own: of values clamped before statistics by bin
+    by_bin = apart.sum() >= max(3, 0.1 * y.shape[1]) and count[apart].sum() > 2 * at.sum()
+    # Float32 values do not meet by chance; coarser ones do.
+    if not by_bin and at.sum() >= (3 if fine and (v == whole).sum() >= 3 else max(4, 2e-4 * v.size)):
+        return np.full(y.shape[1], sign * whole), float(at.mean()), True
     if hit.sum() >= max(2, 0.02 * y.shape[1]):
         return np.where(hit, sign * edge, np.nan), float(count[hit].sum() / v.size), False
     return np.full(y.shape[1], np.nan), 0.0, False
