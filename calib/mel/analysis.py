@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calib.errors import DataError, UsageError
-from calib.mel.arrays import ArrayNamespace, NumpyNamespace, namespace
+from calib.mel.arrays import ArrayNamespace, NumpyNamespace, namespace, one_blas_thread
 
 if TYPE_CHECKING:
     from calib.mel.frontend import FrontEnd
@@ -105,10 +105,11 @@ def _blocks(fe: FrontEnd, x: np.ndarray, device: str, *, logarithm: bool) -> np.
     frames = xp.frames(signal, fe.n_fft, fe.hop_length)
     window, bank = xp.window(fe.window_array()), xp.asarray(fe.basis().T)
     out = np.empty((count, fe.n_mels), dtype=np.float32)
-    for start in range(0, count, _BLOCK):
-        stop = min(start + _BLOCK, count)
-        block = _bands(fe, xp, frames[start:stop], window, bank)
-        out[start:stop] = xp.to_numpy(_log(fe, xp, block) if logarithm else block)
+    with one_blas_thread():
+        for start in range(0, count, _BLOCK):
+            stop = min(start + _BLOCK, count)
+            block = _bands(fe, xp, frames[start:stop], window, bank)
+            out[start:stop] = xp.to_numpy(_log(fe, xp, block) if logarithm else block)
     return out
 
 

@@ -7,11 +7,29 @@ In float32 the rounding of the loudest bin reaches the quietest: on LJSpeech up 
 
 from __future__ import annotations
 
+import functools
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["ArrayNamespace", "NumpyNamespace", "TorchNamespace", "namespace"]
+__all__ = ["ArrayNamespace", "NumpyNamespace", "TorchNamespace", "namespace", "one_blas_thread"]
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Numpy's matrix products in one thread: the same bytes wherever they are made.
+
+    More threads split a product otherwise, and its last bits change; on a busy machine they also spin (10 times slower).
+    """
+    limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return limit
+
+
+@functools.cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # looking the libraries up takes milliseconds, limiting them microseconds
 
 
 class ArrayNamespace(Protocol):

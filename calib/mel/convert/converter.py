@@ -17,6 +17,7 @@ import numpy as np
 
 from calib.data.files import atomic_writer
 from calib.errors import DataError, RefusedError, UsageError
+from calib.mel.arrays import one_blas_thread
 from calib.mel.convert import regression
 from calib.mel.convert.features import LEVELS, Features, Looked
 from calib.mel.convert.grids import bin_edges, positions, target_frames
@@ -202,6 +203,13 @@ class Converter:
         """
         if plan.how not in {"fitted", "inverted"}:
             return cls(plan)
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, user_api="blas"):  # the same bytes wherever it is fitted
+            return cls._fitted(plan, examples, on, levels)
+
+    @classmethod
+    def _fitted(cls, plan: Plan, examples: Iterable[Example], on: str, levels: Sequence[str]) -> Converter:
         features = Features(plan.source, plan.target)
         levels = tuple(levels) if features.invertible else tuple(lv for lv in levels if lv != "inversion")
         if plan.how == "inverted":
@@ -256,7 +264,8 @@ class Converter:
             linear = source.to_linear(mel)[rows] * np.exp(self.plan.relation.log_offset)
         else:
             assert self._features is not None and self.ridge is not None  # noqa: PT018
-            logs = self.ridge(self._features, self._features.look(mel, where))
+            with one_blas_thread():
+                logs = self.ridge(self._features, self._features.look(mel, where))
             linear = np.exp(np.clip(logs.astype(np.float64), -40.0, 40.0) * target.power)
         return Converted(target.finish(linear), *self._counts(mel), mel.size, beyond)
 

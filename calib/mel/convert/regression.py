@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+# Here and not where it is used: a library that is loaded later is not limited to one thread.
+from scipy.linalg import cho_factor, cho_solve
+
 from calib.mel.convert.features import LEVELS, Features, Looked
 
 __all__ = [
@@ -127,7 +130,6 @@ def weights_of(sums: Sums, width: int, strength: float) -> np.ndarray:
     mean, offset = xx[-1, :-1], xy[-1]
     if not width:
         return np.asarray(offset[None])
-    from scipy.linalg import cho_factor, cho_solve
 
     covariance = xx[:-1, :-1] - np.outer(mean, mean)
     variance = np.diag(covariance)
