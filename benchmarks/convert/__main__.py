@@ -29,8 +29,8 @@ from calib.demo import CORPUS
 from calib.mel.convert import Converter, Example, example, plan
 from calib.mel.convert.grids import bin_edges, positions
 from calib.mel.convert.regression import DB
-from calib.mel.convert.relation import guard
 from calib.mel.frontend import FrontEnd
+from calib.mel.relation import guard
 
 TO = ("tacotron2_nv", "nemo_fastpitch_22k", "bigvgan_v2_22k_80_nyq", "coqui_vits", "myxtts_utils_audio", "pwg_ljspeech", "nemo_featurizer_log1p", "htk", "power2", "xtts_dvae", "xtts_v2_gpt_cond", "vocos_mel_24k", "bigvgan_24k_100", "styletts2", "pwg_24k", "cosyvoice2_24k", "hf_speecht5")  # fmt: skip
 FROM = ("tacotron2_nv", "bigvgan_v2_22k_80_nyq", "coqui_vits", "myxtts_utils_audio", "pwg_ljspeech", "xtts_dvae", "xtts_v2_gpt_cond", "vocos_mel_24k", "bigvgan_24k_100", "styletts2", "pwg_24k", "cosyvoice2_24k", "hf_speecht5")  # fmt: skip

@@ -32,6 +32,10 @@ def _hifigan_like(f: dict[str, Any], h: dict[str, Any], name: str = "mel_spectro
     return lambda x: mt(f[name](tensor(x), *args, center=False))
 
 
+# What TacotronSTFT takes, in its order, by the names that configurations give it.
+_TACOTRON = (
+    "filter_length", "hop_length", "win_length", "n_mel_channels", "sampling_rate", "mel_fmin", "mel_fmax",
+)  # fmt: skip
 _HIFI = ("dynamic_range_compression_torch", "spectral_normalize_torch")
 
 
@@ -44,15 +48,7 @@ def _tacotron2(sources: Sources, name: str) -> Front:
     if name == "tacotron2_nv":
         text = sources.text(repo, "hparams.py")
         h = {key: scalar(value) for key, value in re.findall(r"^\s*(\w+)=([\w.]+),", text, re.MULTILINE)}
-        stft = f["TacotronSTFT"](
-            h["filter_length"],
-            h["hop_length"],
-            h["win_length"],
-            h["n_mel_channels"],
-            h["sampling_rate"],
-            h["mel_fmin"],
-            h["mel_fmax"],
-        )
+        stft = f["TacotronSTFT"](*(h[key] for key in _TACOTRON))
         return lambda x: mt(stft.mel_spectrogram(tensor(x)))
     d = sources.json("NVIDIA/waveglow", "config.json")["data_config"]
     m = sources.take("NVIDIA/waveglow", "mel2samp.py", "Mel2Samp", "MAX_WAV_VALUE")
@@ -102,15 +98,7 @@ def _fastspeech2(sources: Sources, name: str) -> Front:
         repo, "audio/stft.py", "STFT", "TacotronSTFT", dynamic_range_compression=parts["dynamic_range_compression"]
     )
     h = sources.yaml(repo, "config/LJSpeech/preprocess.yaml")
-    stft = f["TacotronSTFT"](
-        h["filter_length"],
-        h["hop_length"],
-        h["win_length"],
-        h["n_mel_channels"],
-        h["sampling_rate"],
-        h["mel_fmin"],
-        h["mel_fmax"],
-    )
+    stft = f["TacotronSTFT"](*(h[key] for key in _TACOTRON))
     return lambda x: mt(stft.mel_spectrogram(tensor(x).clip(-1, 1))[0])
 
 
@@ -133,15 +121,7 @@ def _glowtts(sources: Sources, _: str) -> Front:
         dynamic_range_compression=parts["dynamic_range_compression"],
     )
     h = sources.json(repo, "configs/base.json")["data"]
-    front = f["TacotronSTFT"](
-        h["filter_length"],
-        h["hop_length"],
-        h["win_length"],
-        h["n_mel_channels"],
-        h["sampling_rate"],
-        h["mel_fmin"],
-        h["mel_fmax"],
-    )
+    front = f["TacotronSTFT"](*(h[key] for key in _TACOTRON))
     return lambda x: mt(front.mel_spectrogram(tensor(x)))
 
 

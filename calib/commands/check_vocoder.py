@@ -19,12 +19,12 @@ import typer
 from calib.commands import options as o
 from calib.commands.plugins import VocoderConfig
 from calib.console import table, terminal
-from calib.data.audio import read_audio, write_wav
+from calib.data.audio import read_audio, resample, write_wav
 from calib.data.files import ensure_writable
 from calib.data.sources import open_source
 from calib.errors import CalibError, DataError, PluginError, UsageError
 from calib.mel.frontend import FrontEnd
-from calib.vocoders.check.measure import Copy, likeness, measure, resampled
+from calib.vocoders.check.measure import Copy, likeness, measure
 from calib.vocoders.check.verdict import LIMITS, Heard, Tried, VocoderVerdict, decide
 
 __all__ = ["Result", "VocoderCheckConfig", "render", "run"]
@@ -276,7 +276,7 @@ class _Check:
         rate = self.frontend.sample_rate
         mel = self.frontend.mel(x)
         made = [self._call(m) for m in (mel, mel[::-1], mel)]
-        outs = [_smooth(neutral_mel(resampled(y[0], y[1], rate), rate)) for y in made if y is not None]
+        outs = [_smooth(neutral_mel(resample(y[0], y[1], rate), rate)) for y in made if y is not None]
         if len(outs) < len(made):
             return None, 0.0
         turned = [_smooth(neutral_mel(np.ascontiguousarray(s), rate)) for s in (x, x[::-1])]

@@ -11,8 +11,7 @@ import typer
 
 from calib.commands import options as o
 from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, own_stats, params_file, render
-from calib.commands.stats import DEFAULT_NAME as STATS_NAME
-from calib.commands.statsinput import is_own
+from calib.commands.statsinput import STATS_NAME, is_own
 from calib.console import terminal
 from calib.data.files import ensure_writable, read_json, write_json
 from calib.data.statsfiles import Reference

@@ -16,7 +16,7 @@ from calib.data.arrays import ARRAY_SUFFIXES, check_layout, load_array
 from calib.data.audio import read_audio
 from calib.data.clip import Place
 from calib.data.pairfiles import arrays_below, discover, expand
-from calib.data.pairwriter import match_names
+from calib.data.pairwriter import examples, match_names
 from calib.data.sources import open_source
 from calib.errors import CalibError, DataError, UsageError
 from calib.mel.frontend import FrontEnd
@@ -94,7 +94,7 @@ def run(config: IdentifyConfig) -> Identified:
     declared, said = _declared(config, header)
     if not audio:
         if config.audio is not None:
-            raise DataError(f"--audio {config.audio}: none of its recordings belongs to a mel: mels are named {_examples(mels)}", hint="names must agree but for suffixes such as _mel, -feats, .pred")  # fmt: skip
+            raise DataError(f"--audio {config.audio}: none of its recordings belongs to a mel: mels are named {examples(mels)}", hint="names must agree but for suffixes such as _mel, -feats, .pred")  # fmt: skip
         chosen = _spread(list(mels), config.limit or 4 * _READ)
         arrays = [_oriented(mels[name].load(), config.layout) for name in chosen]
         result = identify_mels(arrays, chosen)
@@ -183,11 +183,6 @@ def _spread(names: list[str], count: int) -> list[str]:
     if len(names) <= count:
         return names
     return [names[k] for k in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))]
-
-
-def _examples(names: Mapping[str, Any]) -> str:
-    ordered = sorted(names)
-    return ", ".join(repr(name) for name in ordered[:3]) + (", ..." if len(ordered) > 3 else "")
 
 
 def _declared(config: IdentifyConfig, header: Mapping[str, Any]) -> tuple[FrontEnd | None, str | None]:

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from calib.commands.judge import params_warnings
-from calib.commands.stats import DEFAULT_NAME as STATS_NAME
-from calib.commands.statsinput import load_normalizer, own_output
-from calib.console import terminal
+from calib.commands.statsinput import load_normalizer, own_output, statistics_of
 from calib.data.audio import read_audio
 from calib.data.clip import Place
 from calib.diagnose.analysis import Diagnosis
 from calib.diagnose.legs.distance import distance, grade
 from calib.diagnose.legs.place import place
-from calib.errors import CalibError, DataError, UsageError
+from calib.errors import CalibError
 from calib.mel.frontend import FrontEnd
 from calib.mel.hearing import hearing
 from calib.params import MelScaler
@@ -158,16 +156,7 @@ def calibration(params: Path | None, stats: Path | None, d: Diagnosis) -> Callab
             mean, std = np.float32(d.mel_mean), np.float32(d.mel_std)
             return lambda p: np.asarray(p * std + mean, dtype=np.float32)
         return lambda p: p
-    if not params.is_file():
-        raise DataError(f"--params {params}: no such file")
-    if stats is None:
-        stats = params.parent / STATS_NAME
-        if not stats.exists():
-            raise UsageError(
-                f"--params {params} needs the statistics that it belongs to, and {stats} does not exist",
-                hint="give --stats FILE",
-            )
-        terminal.notice(f"statistics: {stats}")
+    stats = statistics_of(params, stats)
     with params_warnings():
         normalizer = load_normalizer(stats)
         scaler = MelScaler.load(params, replace(normalizer, per_bin=False))

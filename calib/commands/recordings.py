@@ -10,7 +10,7 @@ import numpy as np
 from calib.data.audio import read_audio
 from calib.data.clip import Place
 from calib.data.pairs import PairEntry
-from calib.data.pairwriter import match_names
+from calib.data.pairwriter import examples, match_names
 from calib.data.sources import Source
 from calib.errors import CalibError, DataError
 
@@ -73,15 +73,11 @@ def find_recordings(entries: Sequence[PairEntry], source: Source | None) -> tupl
     matches = match_names(names, list(given))
     if not matches:
         raise DataError(
-            f"--audio {source.root}: none of its {len(given)} recordings belongs to a pair: pairs are named {_examples(names)}, recordings {_examples(list(given))}",
+            f"--audio {source.root}: none of its {len(given)} recordings belongs to a pair: pairs are named {examples(names)}, recordings {examples(list(given))}",
             hint="names must agree but for suffixes such as _mel, -feats, .pred",
         )
     without = [name for name in names if name not in matches]
     said = f"--audio: {len(matches)} of {len(names)} pairs have their audio in {source.root.name}"
     if without:
-        said += f"; {len(without)} have not ({_examples(without)})"
+        said += f"; {len(without)} have not ({examples(without)})"
     return [given[matches[name]] if name in matches else path for name, path in zip(names, own, strict=True)], said
-
-
-def _examples(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names)[:3]) + (", ..." if len(names) > 3 else "")

@@ -21,10 +21,9 @@ from calib.commands.fit_scaler import refuse
 from calib.commands.judge import JudgeConfig, Judgement, judge, params_file, render
 from calib.commands.plugins import ModelConfig, VocoderConfig, open_model
 from calib.commands.report import ReportConfig, ReportResult, write_report
-from calib.commands.stats import DEFAULT_NAME as STATS_NAME
 from calib.commands.stats import StatsConfig
 from calib.commands.stats import run as run_stats
-from calib.commands.statsinput import is_own
+from calib.commands.statsinput import STATS_NAME, is_own
 from calib.commands.synth import SynthConfig, Synthesizer, Voice, say
 from calib.commands.teacher_force import TeacherForceConfig
 from calib.commands.teacher_force import run as run_teacher_force

@@ -12,8 +12,8 @@ import typer
 
 from calib import __version__
 from calib.commands import options as o
+from calib.commands.statsinput import STATS_NAME, export_path, plan_exports
 from calib.commands.statsinput import export as write_exports
-from calib.commands.statsinput import plan_exports
 from calib.console import duration, table, terminal
 from calib.data.files import ensure_writable, write_json
 from calib.data.sources import Select, open_source
@@ -27,7 +27,6 @@ from calib.run.engine import Skipped, map_corpus, resolve_jobs
 
 __all__ = ["StatsConfig", "run"]
 
-DEFAULT_NAME = "mel_normalization_stats.json"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -38,7 +37,7 @@ class StatsConfig:
 
     source: str
     frontend: FrontEnd | str | None
-    output: Path = Path(DEFAULT_NAME)
+    output: Path = Path(STATS_NAME)
     columns: str | None = None
     audio_root: Path | None = None
     split: str | None = None
@@ -177,7 +176,7 @@ def stats(
 ) -> None:
     """Thin shell of `run`."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force)
-    path = output or Path(DEFAULT_NAME)
+    path = output or Path(STATS_NAME)
     started = time.monotonic()
     content = run(
         StatsConfig(
@@ -200,7 +199,7 @@ def stats(
     for line in render(content):
         terminal.result(line)
     terminal.result(f"written: {path} ({duration(time.monotonic() - started)})")
-    for name, target in plan_exports(export or (), path, force=True):
+    for name, target in (export_path(text, path) for text in export or ()):
         terminal.result(f"written: {target} ({FORMATS[name].title})")
     o.emit_json(json_, content, force=force)
 

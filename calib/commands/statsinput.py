@@ -32,9 +32,11 @@ from calib.mel.statistics import stats_identity
 from calib.params import STATS_SCHEMA, MelNormalizer, ParamsError
 
 __all__ = [
+    "STATS_NAME",
     "doubts_of_data",
     "doubts_of_unit",
     "export",
+    "export_path",
     "global_space",
     "is_own",
     "is_statistics",
@@ -42,8 +44,12 @@ __all__ = [
     "own_output",
     "own_space",
     "plan_exports",
+    "statistics_of",
     "to_normalizer",
 ]
+
+# What `calib stats` calls its file, and where the other commands look for it.
+STATS_NAME = "mel_normalization_stats.json"
 
 # What only a statistics file is, and what a mel may be as well; text files may be any source.
 _ONLY = {".h5", ".hdf5", ".pth", ".ckpt", ".bin", ".ark"}
@@ -129,6 +135,27 @@ def to_normalizer(found: MelStatistics) -> MelNormalizer:
     )
 
 
+def statistics_of(params: Path, stats: Path | None) -> Path:
+    """The statistics that a parameter file belongs to: those given, else the file beside it, which is said.
+
+    Raises:
+        DataError: no such parameter file.
+        UsageError: none given, and none beside it.
+    """
+    if not params.is_file():
+        raise DataError(f"--params {params}: no such file")
+    if stats is not None:
+        return stats
+    beside = params.parent / STATS_NAME
+    if not beside.exists():
+        raise UsageError(
+            f"--params {params} needs the statistics that it belongs to, and {beside} does not exist",
+            hint="give --stats FILE",
+        )
+    terminal.notice(f"statistics: {beside}")
+    return beside
+
+
 def is_statistics(path: Path | str) -> bool:
     """Whether a SOURCE is a statistics file: by its name where only such a file has it, else by its content."""
     reference = Reference(path)
@@ -186,6 +213,18 @@ def own_space(
 # --- for other systems --------------------------------------------------------------------------------------------------
 
 
+def export_path(text: str, output: Path) -> tuple[str, Path]:
+    """``FORMAT[=PATH]`` of ``--export`` as (format, path); without a path, the format's usual name beside ``output``.
+
+    Raises:
+        UsageError: an unknown format.
+    """
+    name, _, target = text.partition("=")
+    if name not in WRITABLE:
+        raise UsageError(f"--export {text}: {name!r} is no format that calib writes", hint=nearest(name, WRITABLE))
+    return name, Path(target) if target else output.parent / FORMATS[name].filename
+
+
 def plan_exports(wanted: Iterable[str], output: Path, *, force: bool) -> list[tuple[str, Path]]:
     """``FORMAT[=PATH]`` of ``--export`` as (format, path), checked before the work.
 
@@ -194,10 +233,7 @@ def plan_exports(wanted: Iterable[str], output: Path, *, force: bool) -> list[tu
     """
     out: list[tuple[str, Path]] = []
     for text in wanted:
-        name, _, target = text.partition("=")
-        if name not in WRITABLE:
-            raise UsageError(f"--export {text}: {name!r} is no format that calib writes", hint=nearest(name, WRITABLE))
-        path = Path(target) if target else output.parent / FORMATS[name].filename
+        name, path = export_path(text, output)
         if path in {output, *(other for _, other in out)}:
             raise UsageError(
                 f"--export {text}: {path} is written already", hint=f"give each its own: --export {name}=PATH"

@@ -20,8 +20,7 @@ import typer
 from calib.commands import options as o
 from calib.commands.judge import check_identity, differing_fields, params_warnings
 from calib.commands.plugins import LoadedModel, LoadedVocoder, ModelConfig, VocoderConfig, open_model, open_vocoder
-from calib.commands.stats import DEFAULT_NAME as STATS_NAME
-from calib.commands.statsinput import doubts_of_unit, load_normalizer
+from calib.commands.statsinput import doubts_of_unit, load_normalizer, statistics_of
 from calib.console import terminal
 from calib.data.audio import pcm16, wav_header, write_wav
 from calib.data.files import ensure_writable
@@ -111,16 +110,8 @@ def load_calibration(params: Path | None, stats: Path | None, model: LoadedModel
         DataError: made for another model, front end or statistics (the differing fields are listed).
         UsageError: no statistics where they are needed.
     """
-    if params is not None and not params.is_file():
-        raise DataError(f"--params {params}: no such file")
-    if params is not None and stats is None:
-        stats = params.parent / STATS_NAME
-        if not stats.exists():
-            raise UsageError(
-                f"--params {params} needs the statistics that it belongs to, and {stats} does not exist",
-                hint="give --stats FILE",
-            )
-        terminal.notice(f"statistics: {stats}")
+    if params is not None:
+        stats = statistics_of(params, stats)
     if stats is None:
         if model.model.output_space == "normalized":
             raise UsageError(

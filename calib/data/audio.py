@@ -26,7 +26,7 @@ from calib.data.integrity import content_name, least_frames, misnamed, shortfall
 from calib.data.wav import find_wave, samples
 from calib.errors import DataError, UsageError
 
-__all__ = ["AUDIO_SUFFIXES", "Audio", "audio_file", "audio_seconds", "pcm16", "read_audio", "read_channels", "wav_header", "write_wav"]  # fmt: skip
+__all__ = ["AUDIO_SUFFIXES", "Audio", "audio_file", "audio_seconds", "pcm16", "read_audio", "read_channels", "resample", "wav_header", "write_wav"]  # fmt: skip
 
 # What libsndfile reads and corpora use. Suffixes are compared in lower case.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64", ".sph")  # fmt: skip
@@ -95,12 +95,19 @@ def read_audio(place: str | Place, sample_rate: int | None = None) -> Audio:
         mono = data.mean(axis=1, dtype=np.float64).astype(np.float32)
         notes = (*notes, f"{channels} channels averaged")
     if sample_rate is not None and sample_rate != rate:
-        import soxr
-
-        mono = np.asarray(soxr.resample(mono, rate, sample_rate, quality="HQ"), dtype=np.float32)
+        mono = resample(mono, rate, sample_rate)
         if len(mono) == 0:
             raise DataError(f"{place}: its {len(data)} samples at {rate} Hz leave none at {sample_rate} Hz")
     return Audio(np.ascontiguousarray(mono), sample_rate or rate, rate, channels, peak, notes)
+
+
+def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """``(L,)`` at another rate in Hz, float32 (soxr HQ); the samples themselves where it is the same."""
+    if rate == wanted:
+        return samples
+    import soxr
+
+    return np.asarray(soxr.resample(samples, rate, wanted, quality="HQ"), dtype=np.float32)
 
 
 def read_channels(place: str | Place) -> np.ndarray:

@@ -22,7 +22,7 @@ from calib.data.sources.base import Item, Source
 from calib.data.sources.names import safe_name
 from calib.errors import DataError, UsageError
 
-__all__ = ["Matching", "PairsWriter", "index_pairs", "match_names"]
+__all__ = ["Matching", "PairsWriter", "examples", "index_pairs", "match_names"]
 
 _SIDES = {"pred": "predictions", "target": "targets", "free_running": "free_running"}
 
@@ -287,7 +287,7 @@ def index_pairs(
         rows.append(row)
     if not rows:
         other = "targets" if targets is not None else "audio"
-        what = f"the audio of {len(missing)} does not exist (e.g. {missing[0]})" if missing else f"predictions are named {_examples(preds)}, {other} {_examples(wanted)}"  # fmt: skip
+        what = f"the audio of {len(missing)} does not exist (e.g. {missing[0]})" if missing else f"predictions are named {examples(preds)}, {other} {examples(wanted)}"  # fmt: skip
         raise DataError(
             f"{pred_dir}: zero pairs matched: {what}",
             hint="names must agree but for suffixes such as _mel, -feats, .pred",
@@ -315,7 +315,8 @@ def _arrays(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _examples(names: Iterable[str]) -> str:
+def examples(names: Iterable[str]) -> str:
+    """The first three names for a message, in order; dots where there are more."""
     ordered = sorted(names)
     return ", ".join(repr(name) for name in ordered[:3]) + (", ..." if len(ordered) > 3 else "")
 

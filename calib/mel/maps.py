@@ -1,6 +1,6 @@
 """The exact map of values from one front end to another, as a formula that a person can copy.
 
-Two front ends with the same filterbank outputs (`calib.mel.convert.relation`) differ by what follows. Where both take a
+Two front ends with the same filterbank outputs (`calib.mel.relation`) differ by what follows. Where both take a
 plain logarithm the map is affine, by bin where statistics or the filters' area norm differ; else it goes through the
 filterbank's output.
 """
@@ -14,6 +14,7 @@ import numpy as np
 
 from calib.mel.describe import affine_words, number
 from calib.mel.frontend import FrontEnd
+from calib.mel.relation import relate
 
 __all__ = ["ExactMap", "exact_map"]
 
@@ -50,8 +51,6 @@ class ExactMap:
 
 def exact_map(a: FrontEnd, b: FrontEnd) -> ExactMap | None:
     """The exact map from ``a`` to ``b``; None where there is none and only an approximation or the audio helps."""
-    from calib.mel.convert.relation import relate
-
     relation = relate(a, b)
     if relation is None:
         return None

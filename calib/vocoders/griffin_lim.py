@@ -38,14 +38,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calib.errors import DataError, UsageError, nearest
+from calib.mel.arrays import one_blas_thread
 from calib.mel.frontend import FrontEnd
+from calib.mel.nonnegative import TINY, at_most_one, unit_rows, update
 
 __all__ = ["GriffinLim", "factory"]
 
@@ -53,7 +54,6 @@ _INVERSIONS = ("kl", "pinv")
 # Updates of the inversion: 10 leave 5 % more error in the audio's mel, 60 gain nothing.
 _UPDATES = 30
 # Numbers below these, relative to the largest of 1, are rounding of float32.
-_TINY = np.float32(1e-12)
 _GAP = 1e-3
 # The peak that audio beyond full scale is brought to.
 _PEAK = 0.99
@@ -120,10 +120,7 @@ class GriffinLim:
         self.inversion = inversion
         self.seed = seed
         self.last_gain = 0.0
-        # Rows of unit sum: all mel bins then have about one scale, whatever the filters' norm and width.
-        bank = fe.basis().astype(np.float64)
-        self._row_sums = np.where(bank.sum(1) > 0, bank.sum(1), 1.0)
-        bank /= self._row_sums[:, None]
+        bank, self._row_sums = unit_rows(fe.basis())
         self._bank = bank.astype(np.float32)
         # 1 / column sums, and 0 where no filter reaches: those bins stay silent.
         self._weights = np.divide(1.0, bank.sum(0), out=np.zeros(bank.shape[1]), where=bank.sum(0) > 0).astype(
@@ -140,7 +137,7 @@ class GriffinLim:
         """
         bands, scale = self._bands(mel)
         eps = self.front_end.spectrum_eps / scale ** (2 / self.front_end.power)
-        with _one_thread():
+        with one_blas_thread():
             magnitudes = self._magnitudes(self._invert(bands), eps).astype(np.float64)
         return np.asarray(magnitudes * scale ** (1 / self.front_end.power))
 
@@ -177,18 +174,11 @@ class GriffinLim:
         if self.inversion == "pinv":
             clipped: np.ndarray = np.maximum(bands @ np.linalg.pinv(self._bank).T, np.float32(0))
             return clipped
-        # The updates have no scale: frame by frame at maximum 1, quiet frames keep all their digits.
-        loudest = bands.max(1, keepdims=True)
-        bands = np.divide(bands, loudest, out=np.zeros_like(bands), where=loudest > 0)
+        bands, loudest = at_most_one(bands)
         spectra = (bands @ self._bank) * self._weights
         for _ in range(_UPDATES):
-            spectra = self._update(spectra, bands)
+            spectra = update(spectra, bands, self._bank, self._weights)
         return np.asarray(spectra * loudest)
-
-    def _update(self, spectra: np.ndarray, bands: np.ndarray) -> np.ndarray:
-        """One multiplicative update: each bin times the mean, over the filters that see it, of wanted / present."""
-        ratio = bands / np.maximum(spectra @ self._bank.T, _TINY)
-        return np.asarray(spectra * ((ratio @ self._bank) * self._weights))
 
     def _magnitudes(self, spectra: np.ndarray, eps: float) -> np.ndarray:
         """Undo the power and ``spectrum_eps``."""
@@ -229,7 +219,7 @@ class GriffinLim:
         fe = self.front_end
         bands, scale = self._bands(mel)
         bands = np.pad(bands, ((0, fe.drop_last), (0, 0)), mode="edge")  # what was dropped was in the sound too
-        with _one_thread():
+        with one_blas_thread():
             signal = self._search(bands, fe.spectrum_eps / scale ** (2 / fe.power)).astype(np.float64)
         if fe.preemphasis:
             from scipy.signal import lfilter
@@ -278,10 +268,10 @@ class GriffinLim:
             if self.inversion != "pinv" and 2 * step >= self.iterations:
                 # Refined from the first iteration on, the magnitudes would follow the random phases.
                 present = self._spectra(np.abs(projected), eps)
-                magnitudes = self._magnitudes(self._update(present, bands), eps)
+                magnitudes = self._magnitudes(update(present, bands, self._bank, self._weights), eps)
             target = projected if previous is None else projected + np.float32(self.momentum) * (projected - previous)
             previous = projected
-            estimate = target * (magnitudes / np.maximum(np.abs(target), _TINY))
+            estimate = target * (magnitudes / np.maximum(np.abs(target), TINY))
         signal = _overlap_add(irfft(estimate, size, axis=-1) * window, hop) * envelope
         audio = signal[pad : pad + length]
         return np.pad(audio, (0, length - audio.size))
@@ -296,14 +286,6 @@ class GriffinLim:
             reflect = fe.pad_mode == "reflect"
             signal[:pad] = inner[pad:0:-1] if reflect else 0
             signal[pad + length :] = inner[-2 : -pad - 2 : -1] if reflect else 0
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    """The matrices are small: a second BLAS thread only waits (on a busy machine, 10 times longer than it works)."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
-    return limits
 
 
 def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from calib.data.audio import resample
 from calib.data.files import atomic_writer
 from calib.errors import DataError, RefusedError, UsageError
 from calib.mel.arrays import one_blas_thread
@@ -23,8 +24,8 @@ from calib.mel.convert.features import LEVELS, Features, Looked
 from calib.mel.convert.grids import bin_edges, positions, target_frames
 from calib.mel.convert.planning import Plan, plan
 from calib.mel.convert.regression import DB, Ridge
-from calib.mel.convert.relation import guard, guarded, saturated, with_audio_of
 from calib.mel.frontend import FrontEnd
+from calib.mel.relation import guard, guarded, saturated, with_audio_of
 
 __all__ = ["SCHEMA", "Converted", "Converter", "Example", "Fit", "example"]
 
@@ -142,7 +143,7 @@ def example(source: FrontEnd, target: FrontEnd, name: str, recording: Any, speak
         same_audio = with_audio_of(target, source)
         linear = same_audio.linear(recording(target.sample_rate))
     else:  # where it is cut is known at the source's rate only
-        linear = _plain(target).linear(_resampled(_plain_preparation(source, recording), source.sample_rate, target.sample_rate))  # fmt: skip
+        linear = _plain(target).linear(resample(_plain_preparation(source, recording), source.sample_rate, target.sample_rate))  # fmt: skip
     return Example(name, source.mel_of_prepared(heard), linear, speaker)
 
 
@@ -153,14 +154,6 @@ def _plain(frontend: FrontEnd) -> FrontEnd:
 def _plain_preparation(source: FrontEnd, recording: Any) -> np.ndarray:
     """Trimmed and levelled, without the source's pre-emphasis."""
     return replace(source, preemphasis=0.0).prepare(recording(source.sample_rate))
-
-
-def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    if rate == wanted:
-        return samples
-    import soxr
-
-    return np.asarray(soxr.resample(samples, rate, wanted, quality="HQ"), dtype=np.float32)
 
 
 class Converter:

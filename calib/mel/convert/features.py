@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.mel.convert.inversion import Inversion
-from calib.mel.convert.relation import guard, guarded
 from calib.mel.frontend import FrontEnd
+from calib.mel.relation import guard, guarded
 
 __all__ = ["LEVELS", "Features", "Looked"]
 

@@ -2,16 +2,12 @@
 
 ::
 
-    linear filterbank outputs (T, M) -> spectra (T, K): multiplicative updates for the Kullback-Leibler divergence [1]
+    linear filterbank outputs (T, M) -> spectra (T, K): multiplicative updates (`calib.mel.nonnegative`)
         -> the target's power, window, density of bins and pre-emphasis -> the target's filters -> ln magnitude (T, M')
 
 The spectra are the smoothest non-negative ones that the filters do not contradict: where a filter of the target lies
 within one of the source, its output is a share of it; where the source has no filters there is nothing, and the
 fitted part must guess.
-
-References:
-    1. D. Lee & H. S. Seung, "Algorithms for non-negative matrix factorization", NIPS 2000, theorem 2, with the bank
-       fixed (as in `calib.vocoders.griffin_lim`).
 """
 
 from __future__ import annotations
@@ -21,11 +17,11 @@ import numpy as np
 from calib.mel.convert.grids import bin_edges
 from calib.mel.filterbank import mel_filterbank
 from calib.mel.frontend import FrontEnd
+from calib.mel.nonnegative import TINY, at_most_one, unit_rows, update
 
 __all__ = ["QUIETEST", "Inversion"]
 
 _UPDATES = 20
-_TINY = np.float32(1e-12)
 # ln magnitude of "nothing": below the guards of nearly all front ends, and no outlier for a regression.
 QUIETEST = -16.0
 _BLOCK = 512  # frames
@@ -41,10 +37,7 @@ class Inversion:
 
     def __init__(self, source: FrontEnd, target: FrontEnd) -> None:
         self.source, self.target = source, target
-        bank, wanted = source.basis().astype(np.float64), _bank_on_grid(source, target)
-        # Rows of unit sum: all mel bins then have about one scale, whatever the filters' norm and width.
-        self._sums = np.where(bank.sum(1) > 0, bank.sum(1), 1.0)
-        bank /= self._sums[:, None]
+        (bank, self._sums), wanted = unit_rows(source.basis()), _bank_on_grid(source, target)
         # A spectrum that is flat within a group of neighbouring FFT bins: the filters are far wider there.
         starts = _groups(source, target)
         bank, wanted = np.add.reduceat(bank, starts, axis=1), np.add.reduceat(wanted, starts, axis=1)
@@ -61,17 +54,15 @@ class Inversion:
         return out
 
     def _block(self, linear: np.ndarray) -> np.ndarray:
-        bands = linear / self._sums
-        # The updates have no scale: frame by frame at maximum 1, quiet frames keep all their digits.
-        loudest = bands.max(1, keepdims=True)
-        bands = np.divide(bands, loudest, out=np.zeros_like(bands), where=loudest > 0).astype(np.float32)
+        ones, loudest = at_most_one(linear / self._sums)
+        bands = ones.astype(np.float32)
         spectra = (bands @ self._bank) * self._weights
         for _ in range(_UPDATES):
-            spectra *= ((bands / np.maximum(spectra @ self._bank.T, _TINY)) @ self._bank) * self._weights
+            spectra = update(spectra, bands, self._bank, self._weights)
         magnitudes = spectra if self.source.power == 1 else np.sqrt(spectra)
         heard = (magnitudes if self.target.power == 1 else magnitudes**2) @ self._wanted
         level = np.log(np.maximum(loudest, 1e-30)) / self.source.power
-        return np.asarray(np.maximum(np.log(np.maximum(heard, _TINY)) / self.target.power + level, QUIETEST))
+        return np.asarray(np.maximum(np.log(np.maximum(heard, TINY)) / self.target.power + level, QUIETEST))
 
 
 def _groups(source: FrontEnd, target: FrontEnd) -> np.ndarray:

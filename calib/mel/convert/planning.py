@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from calib.mel.convert.grids import bin_edges, frame_seconds, same_grid
-from calib.mel.convert.relation import AUDIO_STEPS, Relation, relate
 from calib.mel.frontend import FrontEnd
+from calib.mel.relation import AUDIO_STEPS, Relation, relate
 
 __all__ = ["HOWS", "Loss", "Plan", "outside_band", "plan"]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from calib.mel.identify.scene import Fit, Scene, paired_t
 from calib.mel.identify.search import bank_variants
-from calib.mel.identify.usual import n_ffts, usual
+from calib.mel.identify.usual import WIDTHS, n_ffts, usual
 
 __all__ = ["Choice", "snap", "turn_over"]
 
@@ -85,10 +85,9 @@ def turn_over(scene: Scene, fit: Fit, errors: dict[str, float]) -> dict[str, Cho
     out: dict[str, Choice] = {}
     out["mel_scale"] = _choice(scene, fit, "scale", [f for f in bank_variants(scene, fit, few=True) if f.core.ratio in (core.ratio, 1.0)])  # fmt: skip
     trials = []
-    factor = {"hann": 1.0, "hamming": 0.92, "rectangular": 0.7}
-    for window, share in factor.items():
+    for window, share in WIDTHS.items():
         if window != core.window:
-            width = min(core.width * share / factor[core.window], float(core.n_fft))
+            width = min(core.width * share / WIDTHS[core.window], float(core.n_fft))
             trials.append(scene.polish(core.but(window=window, width=width, closed=False), ("width", "centre"), 2))
     out["window"] = _choice(scene, fit, "window", trials)
     out["power"] = _choice(scene, fit, "power", [scene.polish(core.but(power=3 - core.power), ("width",), 1)])

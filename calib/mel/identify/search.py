@@ -15,7 +15,7 @@ from calib.mel.filterbank import hz_to_mel, mel_to_hz
 from calib.mel.identify.align import standardise
 from calib.mel.identify.scene import Fit, Scene, paired_t
 from calib.mel.identify.spectra import Core, edges_of
-from calib.mel.identify.usual import n_ffts
+from calib.mel.identify.usual import WIDTHS, n_ffts
 
 __all__ = [
     "bank_curve",
@@ -186,11 +186,10 @@ def _window(scene: Scene, fit: Fit) -> Fit:
         if trial.loss < best.loss:
             best = trial
     best = scene.polish(best.core, ("width", "centre", "fmin", "fmax"), 4)
-    for window, power in itertools.product(("hann", "hamming", "rectangular"), (1, 2)):
+    for window, power in itertools.product(WIDTHS, (1, 2)):
         if (window, power) == (best.core.window, best.core.power):
             continue
-        factor = {"hann": 1.0, "hamming": 0.92, "rectangular": 0.7}
-        width = best.core.width * factor[window] / factor[best.core.window]
+        width = best.core.width * WIDTHS[window] / WIDTHS[best.core.window]
         trial = scene.polish(best.core.but(window=window, power=power, width=width, closed=False, n_fft=max(best.core.n_fft, _at_least(width))), ("width",), 2)  # fmt: skip
         if trial.loss < 1.15 * best.loss:
             trial = scene.polish(trial.core, ("width", "centre", "fmin", "fmax"), 2)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.data.audio import resample
 from calib.mel.filterbank import hz_to_mel, mel_to_hz
 
 __all__ = ["Bench", "Core", "bank", "edges_of"]
@@ -135,11 +136,7 @@ class Bench:
         return other
 
     def _resampled(self, rate: int) -> np.ndarray:
-        if rate == self.rate:
-            return self.samples
-        import soxr
-
-        return np.asarray(soxr.resample(self.samples, self.rate, rate, quality="HQ"), dtype=np.float32)
+        return resample(self.samples, self.rate, rate)
 
     def _emphasised(self, rate: int, coefficient: float) -> np.ndarray:
         x = self.resampled(rate)

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from calib.mel.identify.spectra import Core
 
-__all__ = ["n_ffts", "usual"]
+__all__ = ["WIDTHS", "n_ffts", "usual"]
+
+# Widths of windows that resolve alike, by shape.
+WIDTHS = {"hann": 1.0, "hamming": 0.92, "rectangular": 0.7}
 
 _N_FFT = (256, 320, 400, 480, 512, 600, 640, 800, 882, 960, 1000, 1024, 1102, 1103, 1200, 1280, 1323, 1536, 1600, 1764, 1920, 2000, 2048, 2205, 2400, 2560, 3072, 3200, 4096, 8192)  # fmt: skip
 _ROUND_HZ = (0.0, 20.0, 30.0, 40.0, 50.0, 55.0, 60.0, 64.0, 65.0, 70.0, 75.0, 80.0, 90.0, 95.0, 100.0, 110.0, 120.0, 125.0, 130.0, 133.3333, 150.0, 160.0, 180.0, 200.0, 250.0, 300.0)  # fmt: skip

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.data.audio import resample
 from calib.diagnose.legs.distance import distance
 from calib.diagnose.legs.place import lag_between, on_grid, place
 from calib.errors import CalibError
 from calib.mel.frontend import FrontEnd
 from calib.mel.hearing import hearing
 
-__all__ = ["Copy", "likeness", "measure", "neutral", "neutral_mel", "resampled"]
+__all__ = ["Copy", "likeness", "measure", "neutral", "neutral_mel"]
 
 _BINS = 64
 _ACTIVE = 40.0  # dB below the loudest frame down to which a frame counts as speech
@@ -97,15 +98,6 @@ def neutral_mel(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return frontend.mel(np.pad(samples, (0, max(0, frontend.n_fft - len(samples)))))
 
 
-def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """``(L,)`` at another rate."""
-    if rate == wanted:
-        return samples
-    import soxr
-
-    return np.asarray(soxr.resample(samples, rate, wanted), dtype=np.float32)
-
-
 def measure(x: np.ndarray, mel: np.ndarray, y: np.ndarray, rate: int, frontend: FrontEnd) -> Copy:
     """Compare a copy with its recording.
 
@@ -117,7 +109,7 @@ def measure(x: np.ndarray, mel: np.ndarray, y: np.ndarray, rate: int, frontend: 
         frontend: the vocoder's, without audio preparation.
     """
     wanted = frontend.sample_rate
-    there = resampled(y, rate, wanted)
+    there = resample(y, rate, wanted)
     a, b = neutral_mel(there, wanted), neutral_mel(x, wanted)
     lag, _ = _lag(a, b)
     own = _own(mel, there, frontend)
@@ -159,7 +151,7 @@ def likeness(x: np.ndarray, y: np.ndarray, rate: int, wanted: int, stretch: floa
         wanted: in Hz.
         stretch: how many times as long the copy is, to be undone in the mel.
     """
-    a, b = neutral_mel(resampled(y, rate, wanted), wanted), neutral_mel(x, wanted)
+    a, b = neutral_mel(resample(y, rate, wanted), wanted), neutral_mel(x, wanted)
     a = on_grid(a, stretch)
     lag, _ = _lag(a, b)
     a, b = _cut(a, b, lag)

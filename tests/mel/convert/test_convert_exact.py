@@ -13,8 +13,8 @@ from speechlike import recording
 from calib.errors import DataError, RefusedError, UsageError
 from calib.mel.convert import Converter, plan
 from calib.mel.convert.grids import likely_samples, same_grid, target_frames
-from calib.mel.convert.relation import guard, guarded, relate
 from calib.mel.frontend import FrontEnd
+from calib.mel.relation import guard, guarded, relate
 
 HIFIGAN = FrontEnd.load("hifigan")
 AUDIO = recording(0.8, 3)
