@@ -21,7 +21,7 @@ demo: $(STAMP) ## Run the whole line on the embedded corpus and model: reports/d
 	$(BIN)/calib demo --output reports/demo --force
 
 test: $(STAMP) ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check .
