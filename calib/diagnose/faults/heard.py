@@ -121,7 +121,7 @@ class Heard:
             frames = _sample(self._drifting(row, y) for (row, _), y in zip(chosen, mels, strict=True))
             if frames is not None:
                 label = rate_label(ratio)
-                yield Form(("sample-rate",), label, prior=FROZEN.rare, sample=frames, replaces_time=True)
+                yield Form(("sample-rate",), label, prior=FROZEN.rare, sample=frames)
 
     def _undone(self, row: int, y: np.ndarray | None) -> Pair | None:
         """The prediction with a recomputed target, arrays and time undone."""

@@ -41,7 +41,6 @@ class Form:
         any_utterance: whether utterances may differ in any way.
         ignore: ``(M,)`` bins of which the form says nothing.
         read: whether the bins were read off between bins: it is compared with the target `blurred` alike.
-        replaces_time: whether it explains a drift in time as well.
         edge: floor (-1) or ceiling (1) in the target's scale: the mapped prediction must keep to it.
         sample: frames that this form is compared on, where they are not the sample's.
     """
@@ -58,7 +57,6 @@ class Form:
     any_utterance: bool = False
     ignore: np.ndarray | None = None
     read: bool = False
-    replaces_time: bool = False
     edge: tuple[float, int] | None = None
     sample: Sample | None = None
 
@@ -88,7 +86,7 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
         place = geometry.relabelled(ratio)
         if place is not None:
             yield Form(
-                ("sample-rate",), rate_label(ratio), y=read_off(y, place), prior=f.rare, read=True, replaces_time=True,
+                ("sample-rate",), rate_label(ratio), y=read_off(y, place), prior=f.rare, read=True,
                 ignore=place >= place.size - 1, slack=f.slack_warp, slack_pattern=f.slack_warp,
             )  # fmt: skip
     if geometry.area is not None:

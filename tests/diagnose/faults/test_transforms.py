@@ -128,7 +128,6 @@ def test_a_drift_by_a_ratio_of_sample_rates_brings_that_rate_s_bank() -> None:
     known = BankGeometry(80, declared=True, warps=(), centres=np.linspace(40.0, 7900.0, 80))
     (form,) = frequency_forms(of, known, 22050 / 24000)
     assert form.faults == ("sample-rate",)
-    assert form.replaces_time
     assert form.ignore is not None
     assert form.ignore[-1]  # what would lie above the bank says nothing
     assert not form.ignore[:70].any()
