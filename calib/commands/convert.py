@@ -1,6 +1,6 @@
 """``calib convert``: calibration and conversion of mels in one pass, as PAIRS or as the trainer of a vocoder reads them.
 
-Data flow: mel -> `calib.commands.synth.Calibration` (--params, --stats) -> mel of --from -> `calib.mel.convert` ->
+Data flow: mel -> `calib.commands.calibration.Calibration` (--params, --stats) -> mel of --from -> `calib.mel.convert` ->
 mel of --to -> files and one ledger line an utterance -> index and ``conversion.json``. Nothing is written before the
 way and its expected error are said. A run that was killed goes on after the last utterance that was finished.
 """
@@ -11,17 +11,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from calib import __version__
 from calib.commands import options as o
+from calib.commands.calibration import Calibration, Consumer, load_calibration
 from calib.commands.convert_input import Inputs, Unit, examples_of, open_inputs, recorded_mels, teacher
 from calib.commands.convert_output import Output, counted
-from calib.commands.synth import Calibration, load_calibration
 from calib.console import duration, terminal
 from calib.data.files import digest, read_json, write_json
 from calib.data.sources import open_source
@@ -134,10 +133,8 @@ class _Work:
         space = config.output_space or header.get("output_space") or "raw"
         if space not in {"raw", "normalized"}:
             raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
-        model = SimpleNamespace(
-            spec="the mels", frontend=self.source, model_id=header.get("model_id"), options=header.get("model_options", {}), model=SimpleNamespace(output_space=space),
-        )  # fmt: skip
-        return load_calibration(config.params, config.stats, cast("Any", model))
+        made = Consumer("the mels", self.source, space, header.get("model_id"), header.get("model_options", {}))
+        return load_calibration(config.params, config.stats, made)
 
     def _plan(self) -> Plan:
         inputs = self.inputs

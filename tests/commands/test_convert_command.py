@@ -16,7 +16,7 @@ import soundfile
 from conftest import Result, leftovers
 from speechlike import RATE, recording
 
-from calib.commands.synth import Calibration
+from calib.commands.calibration import Calibration
 from calib.data.pairs import open_pairs
 from calib.mel.convert import Converter, plan
 from calib.mel.frontend import FrontEnd

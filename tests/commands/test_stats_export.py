@@ -360,14 +360,12 @@ def test_check_params_reads_them_too(calib: Cli, tmp_path: Path) -> None:
 
 
 def test_synth_denormalises_by_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
-    from calib.commands.synth import load_calibration
+    from calib.commands.calibration import Consumer, load_calibration
 
     monkeypatch.chdir(tmp_path)
     mean, std = np.linspace(-3, -7, 80), np.linspace(1.5, 2.5, 80)
     np.save("stats.npy", np.stack([mean, std]))
-    model: Any = SimpleNamespace(model=SimpleNamespace(output_space="normalized"), frontend=FrontEnd.load("hifigan"), spec="m", model_id=None, options={})  # fmt: skip
+    model = Consumer("m", FrontEnd.load("hifigan"), "normalized")
     calibration = load_calibration(None, Path("stats.npy"), model)
     x = np.random.default_rng(0).standard_normal((30, 80)).astype(np.float32)
     np.testing.assert_allclose(calibration(x), x * std + mean, rtol=1e-5)

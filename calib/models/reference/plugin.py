@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ METADATA = "calib"
 FOLDER = Path(__file__).resolve().parents[2] / "demo" / "checkpoints"
 BUILT_IN = {"0": "step000", "5": "step005", "30": "step030", "100": "step100", "collapsed": "collapsed"}
 OPTIONS = ("output_space", "declare_output_space")
+_STREAM_FRAMES = 32
 
 
 class ReferenceModel:
@@ -90,6 +91,7 @@ class ReferenceModel:
         self.module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         self.module.to(self.device).eval().requires_grad_(requires_grad=False)
         self.notices: list[str] = []
+        self._read_voice: tuple[tuple[Path, int], torch.Tensor] | None = None
         self._own_voices: dict[tuple[str, str, str, int], torch.Tensor] = {}
         self._durations: dict[tuple[str, str, str, int], torch.Tensor] = {}
 
@@ -144,6 +146,35 @@ class ReferenceModel:
             UsageError: an option out of range, espeak-ng is not installed, or it cannot speak the language.
             DataError: nothing to say, or the audio cannot be read.
         """
+        context = self._context(text, speaker_audio, language, temperature, top_p, seed, durations)
+        return next(self._decode(context, context.shape[1]))
+
+    def stream(
+        self,
+        text: str,
+        *,
+        speaker_audio: str | Path | None = None,
+        language: str | None = "en",
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """The mel of :meth:`generate` in parts ``(t, M)``, as they are made; arguments and errors are the same."""
+        context = self._context(text, speaker_audio, language, temperature, top_p, seed, None)
+        return self._decode(context, _STREAM_FRAMES)
+
+    @torch.inference_mode()
+    def _context(
+        self,
+        text: str,
+        speaker_audio: str | Path | None,
+        language: str | None,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        durations: Sequence[int] | None,
+    ) -> torch.Tensor:
+        """What the decoder is told, frame by frame: ``(1, T, E + 4)``."""
         if not (math.isfinite(temperature) and temperature >= 0.0):
             raise UsageError(f"temperature {temperature} is not a number from 0 up")
         if not 0.0 < top_p <= 1.0:
@@ -160,14 +191,23 @@ class ReferenceModel:
                 raise UsageError(
                     f"durations must be {len(encoding)} counts of frames, one a phoneme, not all 0 (got shape {tuple(frames.shape)})"
                 )
-        context = network.upsample(encoding, frames.to(self.device))[None]
+        return network.upsample(encoding, frames.to(self.device))[None]
+
+    @torch.inference_mode()
+    def _decode(self, context: torch.Tensor, size: int) -> Iterator[np.ndarray]:
+        """Frames of a context, ``size`` at a time."""
+        network = self.module
         frame = torch.zeros((1, 1, network.output.out_features), device=self.device)
         state: torch.Tensor | None = None
         mel = []
         for step in range(context.shape[1]):
             frame, state = network.decode(context[:, step : step + 1], frame, state)
             mel.append(frame[0])
-        return self._emit(torch.cat(mel))
+            if len(mel) == size:
+                yield self._emit(torch.cat(mel))
+                mel = []
+        if mel:
+            yield self._emit(torch.cat(mel))
 
     def durations(self, utterance: Utterance) -> np.ndarray:
         """Frames of each phoneme ``(N,)`` that :meth:`teacher_force` uses, summing to the length of the mel."""
@@ -209,11 +249,16 @@ class ReferenceModel:
         return self.module.embed(mel[None], torch.tensor([len(mel)], device=self.device))
 
     def _voice_of(self, path: Path) -> torch.Tensor:
+        """The voice of a recording; kept, because every sentence of a text asks for it again."""
         from calib.data.audio import read_audio
         from calib.mel.frontend import FrontEnd
 
-        frontend = FrontEnd.load(self.frontend)
-        return self._voice(self._normalise(frontend.mel(read_audio(path, frontend.sample_rate).samples), str(path)))
+        key = (path, path.stat().st_mtime_ns if path.is_file() else 0)
+        if self._read_voice is None or self._read_voice[0] != key:
+            frontend = FrontEnd.load(self.frontend)
+            mel = frontend.mel(read_audio(path, frontend.sample_rate).samples)
+            self._read_voice = key, self._voice(self._normalise(mel, str(path)))
+        return self._read_voice[1]
 
     def _normalise(self, mel: np.ndarray, name: str) -> torch.Tensor:
         bins = self.module.output.out_features

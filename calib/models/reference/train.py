@@ -1,6 +1,7 @@
 """Training of the reference model: espeak speech in, the five committed checkpoints out, in minutes on two cores.
 
-``python -m calib.models.reference.train --out DIR [--minutes-of-speech N] [--seed N] [--force]`` writes::
+``python -m calib.models.reference.train --out DIR [--minutes-of-speech N] [--seed N] [--force]`` writes (with
+``--stats``, ``--raw`` or ``--speech`` what `calib.models.reference.recipe` says)::
 
     step000 step005 step030 step100 .safetensors   after 0, 5, 30 and 100 % of the steps
     collapsed.safetensors                          the same network, code and seed, trained on mels of zeros
@@ -85,29 +86,39 @@ class Example:
 
 
 def examples(minutes: float, seed: int = 0) -> list[Example]:
-    """Speak sentences until there are ``minutes`` of speech, going round the voices.
+    """The training material: mels of `training_speech` with espeak's durations.
 
     Raises:
         UsageError: espeak-ng is not installed.
     """
     frontend = FrontEnd.load("hifigan")
+    found: list[Example] = []
+    for voice, _, speech in training_speech(minutes, seed):
+        mel = torch.from_numpy(frontend.mel(speech.samples))
+        durations = frame_durations([end for _, _, end in speech.phonemes], len(mel), frontend.hop_length)
+        phonemes = torch.from_numpy(phoneme_matrix([symbol for symbol, _, _ in speech.phonemes]))
+        found.append(Example(phonemes, torch.from_numpy(durations), language_index(voice.language), mel, voice.name))
+    return found
+
+
+def training_speech(minutes: float, seed: int = 0) -> Iterator[tuple[Speaker, str, espeak.Speech]]:
+    """Speak sentences until there are ``minutes`` of speech, going round the voices: voice, text, speech.
+
+    Raises:
+        UsageError: espeak-ng is not installed.
+    """
     draw = random.Random(seed)  # noqa: S311 - not a secret
     voices = (*SPEAKERS, *EXTRA_SPEAKERS)
     languages = sorted({voice.language.partition("-")[0] for voice in voices})
     sentences = {language: iter(training_sentences(language, 4000, seed)) for language in languages}
-    found: list[Example] = []
     seconds = 0.0
-    for voice in itertools.cycle(voices):
+    for count, voice in enumerate(itertools.cycle(voices)):
         if seconds >= 60.0 * minutes:
-            return found
+            return
         text = next(sentences[voice.language.partition("-")[0]])
         speech = espeak.synthesise(text, voice.voice, rate=voice.rate + draw.randint(-20, 20), pitch=voice.pitch)
         seconds += speech.samples.size / speech.sample_rate
-        mel = torch.from_numpy(frontend.mel(corpus.with_hiss(speech.samples, f"{seed}/{len(found)}")))
-        durations = frame_durations([end for _, _, end in speech.phonemes], len(mel), frontend.hop_length)
-        phonemes = torch.from_numpy(phoneme_matrix([symbol for symbol, _, _ in speech.phonemes]))
-        found.append(Example(phonemes, torch.from_numpy(durations), language_index(voice.language), mel, voice.name))
-    raise AssertionError("itertools.cycle ended")
+        yield voice, text, dataclasses.replace(speech, samples=corpus.with_hiss(speech.samples, f"{seed}/{count}"))
 
 
 def frame_durations(ends: Sequence[int], n_frames: int, hop_length: int) -> np.ndarray:
@@ -132,26 +143,26 @@ def train(
     *,
     seed: int = 0,
     steps: int = STEPS,
+    scale: tuple[float, float] | None = None,
     on_step: Callable[[int, float, Network], None] | None = None,
 ) -> Network:
     """Train a fresh network.
 
     Args:
-        data: utterances; the mean and the standard deviation of their mels become the network's.
+        data: utterances.
         seed: of the initialisation, the order, the noise.
         steps: gradient steps.
+        scale: mean and standard deviation that the mels are normalised with; they become the network's. (0, 1) trains
+            on raw mels; None takes those of ``data``.
         on_step: called with the number of steps done, their loss (nan before the first) and the network, before the
             first step and after each.
     """
     torch.manual_seed(seed)
     draw = random.Random(seed)  # noqa: S311 - not a secret
     network = Network()
-    frames = torch.cat([example.mel for example in data]).double()
-    network.mel_mean.fill_(float(frames.mean()))
-    spread = float(frames.std(correction=0))
-    network.mel_std.fill_(
-        spread if spread > 0.0 else 1.0
-    )  # a constant has no scale, and must not become a division by 0
+    mean, spread = _scale(data) if scale is None else scale
+    network.mel_mean.fill_(mean)
+    network.mel_std.fill_(spread)
     voices: dict[str, list[torch.Tensor]] = {}
     for example in data:
         voices.setdefault(example.speaker, []).append((example.mel - network.mel_mean) / network.mel_std)
@@ -184,6 +195,13 @@ def train(
         if on_step:
             on_step(step, float(loss.detach()), network)
     return network.eval()
+
+
+def _scale(data: Sequence[Example]) -> tuple[float, float]:
+    frames = torch.cat([example.mel for example in data]).double()
+    spread = float(frames.std(correction=0))
+    # A constant has no scale, and must not become a division by 0.
+    return float(frames.mean()), spread if spread > 0.0 else 1.0
 
 
 @torch.no_grad()
@@ -421,9 +439,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS, help="gradient steps (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument(
+        "--stats", type=Path, help="train one model on mels normalised with this mel_normalization_stats.json"
+    )
+    parser.add_argument("--raw", action="store_true", help="train one model on raw mels, without a normaliser")
+    parser.add_argument("--speech", action="store_true", help="write the training speech as an LJSpeech folder instead")
     options = parser.parse_args(argv)
+    if sum((options.stats is not None, options.raw, options.speech)) > 1:
+        parser.error("--stats, --raw and --speech exclude each other")
     torch.set_num_threads(min(2, torch.get_num_threads()))
     try:
+        if options.stats is not None or options.raw or options.speech:
+            from calib.models.reference import recipe
+
+            common = options.out, options.minutes_of_speech, options.seed
+            if options.speech:
+                recipe.write_speech(*common, force=options.force)
+            else:
+                recipe.train_one(*common, options.steps, options.stats, force=options.force)
+            return 0
         _run(options.out, options.minutes_of_speech, options.seed, options.steps, force=options.force)
     except CalibError as error:
         _say(f"\n{error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))

@@ -1,0 +1,1 @@
+"""Calibrated against retrained: `python benchmarks/retrain`."""

@@ -1,0 +1,277 @@
+"""A model, a calibration and a vocoder that speak: text -> sentences -> mel -> calibrated mel -> audio -> WAV.
+
+Data flow: a sentence at a time; with a stream, a piece of a sentence at a time (`calib.speech.chunks`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from calib.commands.calibration import Consumer, load_calibration
+from calib.commands.plugins import LoadedVocoder, ModelConfig, VocoderConfig, open_model, open_vocoder
+from calib.console import terminal
+from calib.data.audio import pcm16, wav_header, write_wav
+from calib.errors import DataError, UsageError
+from calib.models.loading import call_plugin, checked_audio, checked_mel
+from calib.speech.chunks import vocode_in_chunks
+from calib.speech.level import Level, decibels, within_full_scale
+from calib.speech.text import split_sentences
+
+__all__ = ["Spoken", "SynthConfig", "Synthesizer", "Voice", "say"]
+
+_PAUSE_SECONDS = 0.15
+_FADE_SECONDS = 0.005  # at each end of a sentence, so that joining them does not click
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What speaks; see the options of ``calib synth``."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    vocoder: VocoderConfig = field(default_factory=VocoderConfig)
+    stats: Path | None = None
+    params: Path | None = None
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How something is said; see the options of ``calib synth``.
+
+    Raises:
+        DataError: there is no such recording.
+    """
+
+    speaker_audio: Path | None = None
+    language: str = "en"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.speaker_audio is not None and not self.speaker_audio.is_file():
+            raise DataError(f"--speaker-audio {self.speaker_audio}: no such file")
+
+
+class Synthesizer:
+    """A model, a calibration and a vocoder, ready to speak.
+
+    Args:
+        config: what to load.
+
+    Raises:
+        UsageError, DataError, ParamsError, PluginError: see `open_model`, `load_calibration`, `open_vocoder`.
+    """
+
+    def __init__(self, config: SynthConfig) -> None:
+        self.model = open_model(config.model)
+        if not hasattr(self.model.model, "generate"):
+            raise UsageError(
+                f"the model {config.model.spec} has no generate(): it can be teacher-forced, but cannot speak"
+            )
+        self.calibration = load_calibration(config.params, config.stats, Consumer.of(self.model))
+        self.vocoder: LoadedVocoder = open_vocoder(config.vocoder, self.model.frontend)
+        self.said: set[str] = set()
+
+    def mel(self, sentence: str, voice: Voice) -> np.ndarray:
+        """The raw mel of one sentence, ``(T, M)`` float32, after the calibration."""
+        mel = call_plugin(self.model.spec, self.model.model.generate, sentence, **_how(voice))  # type: ignore[attr-defined]
+        self._notices()
+        return self._calibrated(mel)
+
+    def mels(self, sentence: str, voice: Voice) -> Iterator[np.ndarray]:
+        """The same in parts, as the model makes them; in one part, where the model has no ``stream()``."""
+        stream = getattr(self.model.model, "stream", None)
+        if stream is None:
+            yield self.mel(sentence, voice)
+            return
+        parts = iter(call_plugin(self.model.spec, stream, sentence, **_how(voice)))
+        while (part := call_plugin(self.model.spec, next, parts, None)) is not None:
+            yield self._calibrated(part)
+        self._notices()
+
+    def _calibrated(self, mel: Any) -> np.ndarray:
+        return self.calibration(checked_mel(self.model.spec, mel, self.model.frontend.n_mels))
+
+    def _notices(self) -> None:
+        for notice in getattr(self.model.model, "notices", []):
+            if notice not in self.said:
+                self.said.add(notice)
+                terminal.warning(notice)
+
+    def vocode(self, mel: np.ndarray) -> tuple[np.ndarray, int]:
+        """A mel to audio ``(L,)`` and its rate in Hz; what lies beyond full scale is still there."""
+        spec = self.vocoder.spec
+        samples, rate = checked_audio(spec, call_plugin(spec, self.vocoder.vocoder.vocode, mel))
+        gain = getattr(self.vocoder.vocoder, "last_gain", 0.0)  # Griffin-Lim turns each mel down by itself
+        return (samples * np.float32(10.0 ** (-gain / 20.0)) if gain else samples), rate
+
+    def speak(self, text: str, voice: Voice, *, stream: bool = False) -> Iterator[tuple[np.ndarray, int]]:
+        """Samples ``(L,)`` and their rate in Hz, a sentence or (``stream``) a piece of one at a time.
+
+        Full scale is 1, and samples may lie beyond it: one gain for all of them is the caller's (`calib.speech.level`).
+
+        Raises:
+            DataError: nothing to say.
+        """
+        sentences = split_sentences(text, voice.language)
+        if not sentences:
+            raise DataError("nothing to say: the text is empty")
+        hop = self.vocoder.frontend.hop_length / self.vocoder.frontend.sample_rate
+        for number, sentence in enumerate(sentences):
+            pieces = vocode_in_chunks(self.vocode, self.mels(sentence, voice), hop) if stream else iter([self.vocode(self.mel(sentence, voice))])  # fmt: skip
+            yield from _faded(pieces, pause=number < len(sentences) - 1)
+
+
+def _how(voice: Voice) -> dict[str, Any]:
+    return {"speaker_audio": voice.speaker_audio, "language": voice.language, "temperature": voice.temperature, "top_p": voice.top_p, "seed": voice.seed}  # fmt: skip
+
+
+def _faded(pieces: Iterator[tuple[np.ndarray, int]], *, pause: bool) -> Iterator[tuple[np.ndarray, int]]:
+    """One sentence with short fades at its ends, and a pause after it where another follows."""
+    rate, held, first = 0, np.zeros(0, dtype=np.float32), True
+    for samples, rate in pieces:
+        if not first:
+            yield held, rate
+        held = samples.copy()
+        if first:
+            n = min(int(_FADE_SECONDS * rate), held.size // 2)
+            held[:n] *= np.linspace(0.0, 1.0, n, dtype=np.float32)
+            first = False
+    n = min(int(_FADE_SECONDS * rate), held.size // 2)
+    if n:
+        held[-n:] *= np.linspace(1.0, 0.0, n, dtype=np.float32)
+    yield (np.concatenate([held, np.zeros(int(_PAUSE_SECONDS * rate), dtype=np.float32)]) if pause else held), rate
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Figures of one text.
+
+    Args:
+        seconds: of audio.
+        took: s that it took.
+        first_audio: s until the first piece was there (with a stream: written).
+        peak_db: loudest sample, dB of full scale.
+        rms_db: level, dB of full scale.
+        gain_db: what it was turned down by, in dB, because it lay beyond full scale; 0: it did not.
+    """
+
+    seconds: float
+    took: float
+    first_audio: float
+    peak_db: float
+    rms_db: float
+    gain_db: float = 0.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Work for 1 s of audio, in s."""
+        return self.took / max(self.seconds, 1e-9)
+
+    def line(self) -> str:
+        """For people."""
+        turned = f", turned down by {-self.gain_db:.1f} dB to stay within full scale" if self.gain_db else ""
+        return f"{self.seconds:.2f} s of audio in {self.took:.2f} s ({self.real_time_factor:.2f} x real time, first audio after {self.first_audio:.2f} s); peak {self.peak_db:.1f} dBFS, RMS {self.rms_db:.1f} dBFS{turned}"
+
+    def to_json(self) -> dict[str, float]:
+        """The same as plain values."""
+        return {
+            "seconds": round(self.seconds, 4),
+            "took_seconds": round(self.took, 4),
+            "real_time_factor": round(self.real_time_factor, 4),
+            "first_audio_seconds": round(self.first_audio, 4),
+            "peak_dbfs": round(self.peak_db, 2),
+            "rms_dbfs": round(self.rms_db, 2),
+            "gain_db": round(self.gain_db, 2),
+        }
+
+
+class _WavStream:
+    """A WAV whose length is not known when it begins: its header is written again at the end, where it can be."""
+
+    def __init__(self, output: str, rate: int) -> None:
+        self.file: IO[bytes] = sys.stdout.buffer if output == "-" else Path(output).open("wb")  # noqa: SIM115 - closed by `close`
+        self.rate, self.bytes, self.own = rate, 0, output != "-"
+        self.file.write(wav_header(rate, None))
+
+    def write(self, samples: np.ndarray) -> None:
+        data = pcm16(samples)
+        self.file.write(data)
+        self.file.flush()
+        self.bytes += len(data)
+
+    def close(self) -> None:
+        if self.own:
+            if self.file.seekable():
+                self.file.seek(0)
+                self.file.write(wav_header(self.rate, self.bytes))
+            self.file.close()
+        else:
+            self.file.flush()
+
+
+def say(synthesizer: Synthesizer, text: str, voice: Voice, output: str, *, stream: bool, force: bool) -> Spoken:
+    """Speak ``text`` into a WAV file, or, with ``stream``, into a file or stdout (``-``) as it is made.
+
+    Raises:
+        UsageError: the file exists.
+        DataError: nothing to say, or it cannot be written.
+    """
+    started = time.monotonic()
+    meter = _Meter()
+    if stream:
+        return _streamed(synthesizer, text, voice, output, meter, started)
+    parts, first = [], 0.0
+    for samples, rate in synthesizer.speak(text, voice):  # noqa: B007 - the rate is used after the loop
+        first = first or time.monotonic() - started
+        parts.append(samples)
+    audio, gain = within_full_scale(np.concatenate(parts))
+    write_wav(Path(output), audio, rate, force=force)
+    meter.add(audio)
+    return meter.spoken(rate, time.monotonic() - started, first, gain)
+
+
+def _streamed(synthesizer: Synthesizer, text: str, voice: Voice, output: str, meter: _Meter, started: float) -> Spoken:
+    sink: _WavStream | None = None
+    level = Level()
+    first = 0.0
+    with contextlib.ExitStack() as stack:
+        try:
+            for samples, rate in synthesizer.speak(text, voice, stream=True):
+                block = level(samples)
+                if sink is None:
+                    sink = _WavStream(output, rate)
+                    stack.callback(sink.close)
+                sink.write(block)
+                first = first or time.monotonic() - started
+                meter.add(block)
+        except BrokenPipeError:
+            raise DataError("whoever read the audio has closed the pipe") from None
+        except OSError as error:
+            raise DataError(f"{output}: cannot be written: {error.strerror or error}") from None
+    assert sink is not None
+    return meter.spoken(sink.rate, time.monotonic() - started, first, decibels(level.gain) if level.gain < 1 else 0.0)
+
+
+class _Meter:
+    """Length, peak and power of what was written."""
+
+    def __init__(self) -> None:
+        self.samples, self.peak, self.power = 0, 0.0, 0.0
+
+    def add(self, audio: np.ndarray) -> None:
+        self.samples += audio.size
+        self.peak = max(self.peak, float(np.abs(audio).max(initial=0.0)))
+        self.power += float(np.square(audio, dtype=np.float64).sum())
+
+    def spoken(self, rate: int, took: float, first: float, gain: float) -> Spoken:
+        rms = (self.power / max(self.samples, 1)) ** 0.5
+        return Spoken(self.samples / rate, took, first, decibels(self.peak), decibels(rms), gain)
