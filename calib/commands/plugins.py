@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calib.errors import PluginError, UsageError
+from calib.console import terminal
+from calib.errors import DataError, PluginError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.models.loading import call_plugin, load_model, load_vocoder, resolve_device
 from calib.models.protocol import AcousticModel, Vocoder
@@ -17,26 +18,28 @@ __all__ = ["LoadedModel", "LoadedVocoder", "ModelConfig", "VocoderConfig", "open
 
 @dataclass(frozen=True)
 class PluginConfig:
-    """Which plug-in: its spec, and what its factory gets."""
+    """Which plug-in: its spec, what its factory gets, and the interpreter that runs it (None: this one)."""
 
     spec: str
     checkpoint: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    python: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelConfig(PluginConfig):
-    """Which model: the options ``--model``, ``--checkpoint``, ``--model-option``, ``--device``."""
+    """Which model: the options ``--model``, ``--checkpoint``, ``--model-option``, ``--device``, ``--model-python``."""
 
     spec: str = "reference"
 
 
 @dataclass(frozen=True)
 class VocoderConfig(PluginConfig):
-    """Which vocoder: the options ``--vocoder``, ``--vocoder-checkpoint``, ``--device``."""
+    """Which vocoder: the options ``--vocoder``, ``--vocoder-checkpoint``, ``--vocoder-option``, ``--device``, ``--convert``."""
 
     spec: str = "griffin-lim"
+    convert: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class LoadedVocoder:
-    """A vocoder and its front end."""
+    """A vocoder, and the front end of the mels that it is given (its own, where nothing is converted on the way)."""
 
     vocoder: Vocoder
     spec: str
@@ -71,7 +74,10 @@ def open_model(config: ModelConfig, *, frontend: str | None = None) -> LoadedMod
         PluginError: the plug-in failed.
     """
     device = resolve_device(config.device)
-    model = load_model(config.spec, config.checkpoint, device, config.options)
+    model = load_model(config.spec, config.checkpoint, device, config.options, python=config.python)
+    for remark in getattr(model, "remarks", ()):
+        terminal.notice(f"{config.spec}: {remark}")
+    _say_what_was_not_restored(config.spec, model)
     own = _frontend(config.spec, model.frontend)
     if frontend is not None and (given := FrontEnd.load(frontend)) != own:
         listing = "; ".join(f"{key}: {a} given, {b} the model's" for key, (a, b) in given.differences(own).items())
@@ -87,26 +93,54 @@ def open_vocoder(config: VocoderConfig, frontend: FrontEnd) -> LoadedVocoder:
 
     Args:
         config: which.
-        frontend: of the mels; Griffin-Lim is made for it, any other vocoder has its own and must agree.
+        frontend: of the mels; Griffin-Lim is made for it, any other vocoder has its own and must agree, or the mels are
+            converted on the way where ``config.convert`` says so.
 
     Raises:
         UsageError: no such vocoder, or its front end differs (the fields are listed).
+        RefusedError: the mels were to be converted and do not hold what the vocoder needs.
         PluginError: the plug-in failed.
     """
     options = dict(config.options)
-    if config.spec == "griffin-lim":
+    if config.spec in {"griffin-lim", "unrolled"}:
         options.setdefault("frontend", frontend)
-    vocoder = load_vocoder(config.spec, config.checkpoint, resolve_device(config.device), options)
+    vocoder = load_vocoder(config.spec, config.checkpoint, resolve_device(config.device), options, python=config.python)
     own = _frontend(config.spec, vocoder.frontend)
+    if own != frontend and config.convert:
+        from calib.commands.bridging import bridge
+
+        vocoder, said = bridge(vocoder, frontend, own)
+        for line in said:
+            terminal.notice(line)
+        return LoadedVocoder(vocoder, config.spec, frontend)
     if own != frontend:
         listing = "; ".join(
             f"{key}: {a} in the mel, {b} in the vocoder" for key, (a, b) in frontend.differences(own).items()
         )
         raise UsageError(
             f"the vocoder {config.spec} expects other mels: {listing}",
-            hint="use a vocoder trained on the model's front end",
+            hint="use a vocoder trained on the model's front end, or convert the mels on the way with --convert",
         )
     return LoadedVocoder(vocoder, config.spec, own)
+
+
+def _say_what_was_not_restored(spec: str, model: AcousticModel) -> None:
+    """Warn of tensors that the checkpoint did not fill; with ``-v`` also of what is left over or was never trained."""
+    if not hasattr(model, "load_report"):
+        return
+    from calib.models.restoring import report_faults
+
+    report = call_plugin(spec, model.load_report)
+    if not isinstance(report, Mapping):
+        raise PluginError(
+            f"plug-in {spec}: load_report returned a {type(report).__name__}, not a mapping of tensor names"
+        )
+    grave = {fate: report.get(fate) for fate in ("missing", "wrong_shape", "not_finite")}
+    for line in report_faults(grave):
+        terminal.warning(f"{spec}: {line}")
+    if terminal.level > 0:
+        for line in report_faults({**report, **dict.fromkeys(grave)}):
+            terminal.notice(f"{spec}: {line}")
 
 
 def _frontend(spec: str, declared: Any) -> FrontEnd:
@@ -124,7 +158,10 @@ def _model_id(model: AcousticModel, checkpoint: str | None) -> str | None:
 
     path = getattr(model, "checkpoint_file", checkpoint)
     if path is not None and Path(path).is_file():
-        tensors = read_checkpoint(path).weights
+        try:
+            tensors = read_checkpoint(path).weights
+        except DataError:  # another framework's file, which the plug-in has just read
+            return None
         return model_id(tensors) if tensors else None
     module = getattr(model, "module", None)
     if module is not None and hasattr(module, "state_dict"):

@@ -287,12 +287,13 @@ def _nemo_log(draft: Draft, s: Section) -> None:
 
 # --- transformers -----------------------------------------------------------------------------------------------------
 
+_VOCODERS = {"hifigan", "speecht5_hifigan", "fastspeech2_conformer_hifigan"}  # the first before version 5
 _EXTRACTORS = {"SpeechT5FeatureExtractor", "WhisperFeatureExtractor"}
 
 
 def _is_transformers(c: Mapping[str, Any]) -> bool:
     return isinstance(c.get("feature_extractor_type"), str) or (
-        c.get("model_type") == "hifigan" and "model_in_dim" in c
+        c.get("model_type") in _VOCODERS and "model_in_dim" in c
     )
 
 
@@ -335,7 +336,8 @@ def _transformers(c: Mapping[str, Any], path: str) -> Draft:
 def _transformers_vocoder(s: Section) -> Draft:
     """``SpeechT5HifiGanConfig`` says rate and bins alone; the rest is that of the two models it is shipped with."""
     rate = s.number("sampling_rate")
-    draft = Draft("hf_speecht5" if rate in {None, 16000} else "hf_fastspeech2_conformer")
+    fast = any("FastSpeech2Conformer" in str(name) for name in s.values.get("architectures") or ())
+    draft = Draft("hf_speecht5" if rate in {None, 16000} and not fast else "hf_fastspeech2_conformer")
     draft.take(s, {"sample_rate": "sampling_rate", "n_mels": "model_in_dim"})
     draft.missing += ["n_fft", "win_length", "hop_length", "fmin", "fmax"]
     if s.flag("normalize_before", default=True):
