@@ -38,8 +38,9 @@ def corpus(folder: Path) -> list[Path]:
 def with_calib(paths: list[Path]) -> float:
     """All of calib's statistics; returns the mean."""
     from calib.data.audio import read_audio
+    from calib.mel.dataset import DatasetStatistics
     from calib.mel.frontend import FrontEnd
-    from calib.mel.statistics import DatasetStatistics, measure
+    from calib.mel.statistics import measure
 
     frontend = FrontEnd.load("hifigan")
     total = DatasetStatistics(frontend.n_mels)

@@ -7,11 +7,12 @@ way and its expected error are said. A run that was killed goes on after the las
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -29,8 +30,9 @@ from calib.errors import DataError, RefusedError, UsageError
 from calib.mel.convert import Converter, Plan, plan
 from calib.mel.convert.layouts import LAYOUTS
 from calib.mel.frontend import FrontEnd
-from calib.run.engine import Skipped
+from calib.run.engine import Outcome, Skipped, map_corpus, resolve_jobs
 from calib.run.ledger import Ledger
+from calib.run.local import can_fork
 
 __all__ = ["ConvertConfig", "ConvertResult", "run"]
 
@@ -66,6 +68,7 @@ class ConvertConfig:
     fresh: bool = False
     force: bool = False
     dry_run: bool = False
+    jobs: int | None = None
 
 
 @dataclass
@@ -259,31 +262,54 @@ class _Work:
         if ledger.finished:
             terminal.notice(f"resuming: {len(ledger.finished)} of {len(self.inputs.units)} utterances are done")
         records = []
-        with terminal.progress("convert", len(self.inputs.units)) as bar:
-            for unit in self.inputs.units:
+        units = self.inputs.units
+        todo = [k for k, unit in enumerate(units) if unit.id not in ledger.finished]
+        # Forked workers have the inputs as they are; elsewhere these could not be sent.
+        jobs = resolve_jobs(self.config.jobs, len(todo)) if can_fork() else 1
+        with (
+            terminal.progress("convert", len(units)) as bar,
+            contextlib.closing(map_corpus(self._computed, todo, jobs=jobs)) as computed,
+        ):
+            for k, unit in enumerate(units):
                 record = ledger.finished.get(unit.id)
-                if record is None or not output.adopt(record):
-                    record = self._one(unit, output)
-                    ledger.record(unit.id, record)
+                earlier = record is not None and output.adopt(record)
+                if record is None or not earlier:
+                    outcome = next(computed) if record is None else self._attempt(k)
+                    record = self._written(unit, outcome, output)
+                    if not outcome.lost:
+                        ledger.record(unit.id, record)
                 if record["skipped"] is not None:
                     skipped.add(unit.id, record["skipped"])
                 else:
                     records.append(record)
-                bar.advance(skipped=record["skipped"] is not None)
+                bar.advance(skipped=record["skipped"] is not None, earlier=earlier)
         return records
 
-    def _one(self, unit: Unit, output: Output) -> dict[str, Any]:
-        """Convert and write one utterance; its record is enough to adopt it in a later run."""
-        try:
-            samples = None if unit.audio is None else unit.recording(self.target.sample_rate)
-            mel, counts, read = self._mel(unit, samples)
-            target = self._target(unit, samples, len(mel)) if output.layout == "pairs" else None
-            free = None
-            if output.layout == "pairs" and unit.load_free_running is not None:
-                free = self._converted(self.calibration(unit.load_free_running()), None)[0]
-        except DataError as error:
-            return {"skipped": error.message}
-        return {"skipped": None, "input": read, "counts": counts, **output.write(unit, mel, target, free, samples)}
+    def _attempt(self, k: int) -> Outcome[int, _Computed]:
+        return next(map_corpus(self._computed, [k], jobs=1))
+
+    def _computed(self, k: int) -> _Computed:
+        """Convert one utterance.
+
+        Raises:
+            DataError: it cannot be.
+        """
+        unit = self.inputs.units[k]
+        samples = None if unit.audio is None else unit.recording(self.target.sample_rate)
+        mel, counts, read = self._mel(unit, samples)
+        target = self._target(unit, samples, len(mel)) if self.layout == "pairs" else None
+        free = None
+        if self.layout == "pairs" and unit.load_free_running is not None:
+            free = self._converted(self.calibration(unit.load_free_running()), None)[0]
+        return _Computed(mel, target, free, samples, counts, read)
+
+    @staticmethod
+    def _written(unit: Unit, outcome: Outcome[int, _Computed], output: Output) -> dict[str, Any]:
+        """Write one utterance; its record is enough to adopt it in a later run."""
+        done = outcome.value
+        if done is None:
+            return {"skipped": outcome.reason}
+        return {"skipped": None, "input": done.read, "counts": done.counts, **output.write(unit, done.mel, done.target, done.free, done.samples)}  # fmt: skip
 
     def _mel(self, unit: Unit, samples: np.ndarray | None) -> tuple[np.ndarray, dict[str, int], str]:
         stored = np.asarray(unit.load())
@@ -341,6 +367,17 @@ class _Work:
                 "skipped": skipped.provenance(),
             },
         }  # fmt: skip
+
+
+class _Computed(NamedTuple):
+    """What is written of an utterance: converted mels, its samples, what was counted, the digest of what was read."""
+
+    mel: np.ndarray
+    target: np.ndarray | None
+    free: np.ndarray | None
+    samples: np.ndarray | None
+    counts: dict[str, int]
+    read: str
 
 
 def _names_id(units: Sequence[Unit]) -> str:
@@ -430,24 +467,24 @@ def convert(
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
     limit: o.Limit = None,
+    jobs: o.Jobs = None,
     allow_skipped: o.AllowSkipped = 1.0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Discard what an interrupted run left, or go on from it.")
-    ] = False,
+    fresh: o.Fresh = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say the way and the expected error; write nothing.")
     ] = False,
     force: o.Force = False,
     json_: o.Json = None,
+    progress: o.ProgressForm = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, progress=progress)
     started = time.monotonic()
     result = run(
         ConvertConfig(
-            mels, output, params, stats, source, target, audio, layout, input_layout, output_space, columns, audio_root, split, limit, allow_skipped, allow_loss, fresh, force, dry_run
+            mels, output, params, stats, source, target, audio, layout, input_layout, output_space, columns, audio_root, split, limit, allow_skipped, allow_loss, fresh, force, dry_run, jobs
         )
     )  # fmt: skip
     if dry_run:

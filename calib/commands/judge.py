@@ -27,9 +27,10 @@ from calib.data.sources import open_source
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
 from calib.diagnose.causes import next_steps, percent_sure, worst_first
 from calib.errors import DataError, UsageError
+from calib.mel.dataset import DatasetStatistics, stats_file
 from calib.mel.exact import MultisetDigest
 from calib.mel.frontend import FrontEnd
-from calib.mel.statistics import DatasetStatistics, measure, stats_file
+from calib.mel.statistics import measure
 from calib.mel.variants import Variants, bank_geometry
 from calib.params import SCALING_SCHEMA, MelNormalizer, ParamsWarning
 

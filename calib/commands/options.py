@@ -65,6 +65,15 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option("--model-option", help="key=value passed to the model's factory; repeatable.", show_default=False),
 ]
+ModelPython = Annotated[
+    str | None,
+    typer.Option(
+        "--model-python",
+        metavar="PATH",
+        help="Run the model's plug-in file in this interpreter (a python, or a virtual environment): Python 3.8 or later with numpy, calib not needed there.",
+        show_default=False,
+    ),
+]
 VocoderSpec = Annotated[
     str,
     typer.Option("--vocoder", help="Vocoder: an installed name, package.module:factory, or path/to/file.py:factory."),
@@ -72,6 +81,17 @@ VocoderSpec = Annotated[
 VocoderCheckpoint = Annotated[
     str | None,
     typer.Option("--vocoder-checkpoint", help="The vocoder's checkpoint file or folder.", show_default=False),
+]
+VocoderOption = Annotated[
+    list[str] | None,
+    typer.Option("--vocoder-option", help="key=value passed to the vocoder's factory; repeatable.", show_default=False),
+]
+Convert = Annotated[
+    bool,
+    typer.Option(
+        "--convert",
+        help="Convert the mels where the vocoder's front end is another one, and say with what error; without it that is an error.",
+    ),
 ]
 Columns = Annotated[
     str | None,
@@ -139,6 +159,30 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", help="Processes; default: one a core for a large corpus.", min=1, show_default=False),
 ]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", metavar="local|ray", help="Where the work is done: processes of this machine, or Ray."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="With --engine ray: the cluster, for example auto or ray://HOST:10001; default: RAY_ADDRESS, else Ray started on this machine.",
+        show_default=False,
+    ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh/--resume", help="Discard what an interrupted run left, or go on from it.")
+]
+ProgressForm = Annotated[
+    str,
+    typer.Option(
+        "--progress",
+        metavar="auto|json",
+        help="auto: a bar on a terminal, one line a minute elsewhere. json: everything on stderr as JSON lines, progress once a second.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Limit = Annotated[
     int | None, typer.Option("--limit", help="Use only the first N utterances.", min=1, show_default=False)
@@ -157,6 +201,7 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More notices, and tracebacks.")]
 
 FAIL_ON = ("fail", "warn", "never")
+PROGRESS = ("auto", "json")
 
 
 def selection(
@@ -171,19 +216,28 @@ def selection(
 
 
 def set_level(
-    *, quiet: bool, verbose: bool, json_target: str | None = None, force: bool = False, fail_on: str = "never"
+    *,
+    quiet: bool,
+    verbose: bool,
+    json_target: str | None = None,
+    force: bool = False,
+    fail_on: str = "never",
+    progress: str = "auto",
 ) -> None:
-    """Set the terminal's level, keep stdout for the JSON alone when it goes there, and check both options before the work.
+    """Set the terminal's level, keep stdout for the JSON alone when it goes there, and check the options before the work.
 
     Raises:
-        UsageError: the JSON's file exists and ``force`` is false, or an unknown gate.
+        UsageError: the JSON's file exists and ``force`` is false, an unknown gate, an unknown form of progress.
     """
+    if progress not in PROGRESS:
+        raise UsageError(f"--progress is {progress!r}; it must be one of {', '.join(PROGRESS)}")
     if fail_on not in FAIL_ON:
         raise UsageError(f"--fail-on is {fail_on!r}; it must be one of {', '.join(FAIL_ON)}")
     if json_target not in {None, "-"}:
         ensure_writable(Path(str(json_target)), force=force)
     terminal.level = 1 if verbose else -1 if quiet else 0
     terminal.results_to_stderr = json_target == "-"
+    terminal.json_lines = progress == "json"
     for line in _recognised:
         terminal.notice(line)
     _recognised.clear()

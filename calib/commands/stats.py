@@ -1,9 +1,15 @@
-"""``calib stats``: mel statistics of a dataset, one streaming pass."""
+"""``calib stats``: mel statistics of a dataset, one streaming pass.
+
+Data flow: SOURCE -> chunks (`calib.commands.statswork`) -> `calib.run.engine` -> one ledger line a chunk -> merged
+exactly -> mel_normalization_stats.json. The ledger lies beside the output until that is written.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,19 +20,27 @@ from calib import __version__
 from calib.commands import options as o
 from calib.commands.statsinput import STATS_NAME, export_path, plan_exports
 from calib.commands.statsinput import export as write_exports
+from calib.commands.statswork import ChunkValue, Opening, StatsWork, chunk_size, mean_bytes, merge
 from calib.console import duration, table, terminal
 from calib.data.files import ensure_writable, write_json
-from calib.data.sources import Select, open_source
+from calib.data.remote import is_url
+from calib.data.sources import Select, Source
 from calib.data.statsfiles import FORMATS, WRITABLE
 from calib.demo import embedded
-from calib.errors import DataError
+from calib.errors import CalibError
 from calib.mel.corpus import Measure, reader_for
+from calib.mel.dataset import DatasetStatistics, stats_file
 from calib.mel.frontend import FrontEnd
-from calib.mel.statistics import DatasetStatistics, stats_file
-from calib.run.engine import Skipped, map_corpus, resolve_jobs
+from calib.native import PURE
+from calib.native import path as native_path
+from calib.run.engine import EngineConfig, Skipped, run_units
+from calib.run.ledger import Ledger
 
 __all__ = ["StatsConfig", "run"]
 
+
+SYNC_EVERY = 5.0  # s between two fsyncs of the ledger: what a power cut can lose
+_WORTHLESS = 10.0  # s of work that a ledger is not kept for when the result is refused
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -49,6 +63,9 @@ class StatsConfig:
     force: bool = False
     export: tuple[str, ...] = ()
     select: Select = field(default_factory=Select)
+    engine: str = "local"
+    ray_address: str | None = None
+    fresh: bool = False
 
 
 def run(config: StatsConfig) -> dict[str, Any]:
@@ -56,82 +73,192 @@ def run(config: StatsConfig) -> dict[str, Any]:
 
     Raises:
         DataError: nothing usable, too much skipped, no variance.
-        UsageError: the output exists, no front end for audio, a layout that cannot be told, an export that cannot be.
+        UsageError: the output exists, no front end for audio, a layout that cannot be told, an export that cannot be,
+            the ledger of another run beside the output, another process on it.
     """
     started = time.time()
     ensure_writable(config.output, force=config.force)
     exports = plan_exports(config.export, config.output, force=config.force)
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
-    source = open_source(
-        embedded(config.source),
-        columns=config.columns,
-        audio_root=config.audio_root,
-        split=config.split,
-        limit=config.limit,
-        select=config.select,
+    opening = Opening(
+        embedded(config.source), config.columns, config.audio_root, config.split, config.limit, config.select
     )
+    source = opening()
     terminal.notice(source.describe())
     device = _device(config.device)
-    reader = reader_for(source, frontend, layout=config.layout, device=device)
-    total = source.expected
-    skipped = Skipped(config.allow_skipped, total=total)
+    measure = Measure(reader_for(source, frontend, layout=config.layout, device=device))
+    engine, size = _plan(config, source, device)
+    path = config.output.with_name(f"{config.output.name}.ledger")
+    with Ledger(
+        path,
+        _identity(config, source, frontend, measure),
+        fresh=config.fresh,
+        replace=config.force,
+        what=str(path),
+        settings={"chunk": size},
+        keep=lambda value: value["name"],
+        sync_every=SYNC_EVERY,
+    ) as ledger:
+        known = {int(key): name for key, name in ledger.finished.items()}
+        if known:
+            terminal.notice(f"going on from {path} ({len(known)} parts of the corpus are done; --fresh starts again)")
+        work = StatsWork(source, opening, measure, int(ledger.settings["chunk"]), known)
+        with _kept_if_worth_it(ledger):
+            total = _measure(work, engine, source, ledger, config.allow_skipped)
+            content = _content(config, frontend, total)
+        write_json(config.output, content, force=config.force)
+        ledger.remove()
+    o.run_facts(
+        config.output,
+        started,
+        source=str(config.source),
+        engine=engine.kind,
+        jobs=engine.jobs,
+        device=device,
+        kernel=_kernel(source, measure),
+        resumed_utterances=total.earlier,
+    )
+    write_exports(content, exports, frontend, force=config.force)
+    return content
+
+
+@contextlib.contextmanager
+def _kept_if_worth_it(ledger: Ledger) -> Iterator[None]:
+    """What a refused run leaves: nothing, where measuring again takes seconds; else a ledger, and a word about it."""
+    started = time.monotonic()
+    try:
+        yield
+    except CalibError:
+        if ledger.finished and time.monotonic() - started >= _WORTHLESS:
+            terminal.notice(f"what was measured is kept in {ledger.path} for the next run")
+        elif not ledger.full:
+            ledger.remove()
+        raise
+    finally:
+        if not ledger.finished:
+            ledger.remove()
+
+
+@dataclass
+class _Total:
+    """What all chunks add up to; ``earlier``: how many utterances an interrupted run had done."""
+
+    skipped: Skipped
     dataset: DatasetStatistics | None = None
-    rates: Counter[int] = Counter()
-    noted: Counter[str] = Counter()
-    jobs = resolve_jobs(config.jobs, total) if device == "cpu" else 1
-    with terminal.progress("stats", total) as bar:
-        for outcome in map_corpus(Measure(reader), source, jobs=jobs):
-            if outcome.value is None:
-                skipped.add(outcome.item.id, outcome.reason or "unknown")
-                bar.advance(skipped=True)
-                continue
-            utterance, rate, notes = outcome.value
-            noted.update(notes)
-            if dataset is None:
-                dataset = DatasetStatistics(utterance.s1.size)
-            if utterance.s1.size != dataset.n_mels:
-                raise DataError(
-                    f"{outcome.item.id}: a mel with {utterance.s1.size} bins among mels with {dataset.n_mels}",
-                    hint="one folder, one front end; if these are stored the other way round, give --layout TM or MT",
-                )
-            dataset.add(utterance)
-            if rate is not None and frontend is not None and rate != frontend.sample_rate:
-                rates[rate] += 1
-            bar.advance(utterance.seconds)
-    skipped.total = bar.done
+    rates: Counter[int] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+    earlier: int = 0
+
+
+def _plan(config: StatsConfig, source: Source, device: str) -> tuple[EngineConfig, int]:
+    """Where, and in what chunks."""
+    weight = mean_bytes(source)
+    size = chunk_size(source.expected, weight, device)
+    if device != "cpu" and config.engine == "local":
+        return EngineConfig(jobs=1), size  # the device is one
+    # What a file weighs, in files of 300 kB: ten recordings of an hour are worth a second process, ten words are not.
+    worth = round(source.expected * max(1.0, weight / 3e5))
+    engine = EngineConfig(config.engine, config.jobs, config.ray_address).sized(worth)
+    return engine, size
+
+
+def _identity(config: StatsConfig, source: Source, frontend: FrontEnd | None, measure: Measure) -> dict[str, Any]:
+    """Everything that can change a byte of the result, but for the files themselves: chunks are named by those."""
+    import numpy as np
+    import scipy
+
+    place = embedded(config.source)
+    return {
+        "command": "stats",
+        "calib": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "source": place if is_url(str(place)) else str(Path(place).absolute()),
+        "holds": f"{source.kind}, {source.holds}",
+        "frontend": None if frontend is None else f"{frontend.name} ({frontend.id})",
+        "layout": measure.reader.layout,
+        "device": measure.reader.device,
+        "kernel": _kernel(source, measure),
+        "columns": config.columns,
+        "audio_root": None if config.audio_root is None else str(config.audio_root.absolute()),
+        "split": config.split,
+        "limit": config.limit,
+        **config.select.provenance(),
+    }
+
+
+def _kernel(source: Source, measure: Measure) -> str:
+    """``pure``, or the instruction set of the compiled kernel: it decides last bits."""
+    return PURE if source.holds == "mels" else native_path(measure.reader.frontend, measure.reader.device)
+
+
+def _measure(work: StatsWork, engine: EngineConfig, source: Source, ledger: Ledger, allow_skipped: float) -> _Total:
+    """All chunks, merged as they come."""
+    total = _Total(Skipped(allow_skipped))
+    with terminal.progress("stats", source.expected) as bar, contextlib.closing(run_units(work, engine)) as values:
+        for index, value in values:
+            source.watch()  # not before the workers are forked
+            source.poll()
+            earlier = value.known
+            if earlier:
+                value = ChunkValue.from_json(ledger.value(str(index)))  # noqa: PLW2901 - the same one, whole
+            elif not value.lost:
+                ledger.record(str(index), value.to_json())
+            for name, reason in value.skipped:
+                total.skipped.add(name, reason)
+            total.rates += value.rates
+            total.noted += value.notes
+            total.earlier += value.items if earlier else 0
+            if value.state is not None:
+                part = DatasetStatistics.from_bytes(value.state)
+                if total.dataset is None:
+                    total.dataset = part
+                else:
+                    merge(total.dataset, part, value.first)
+            bar.advance(value.seconds, skipped=len(value.skipped), items=value.items, earlier=earlier)
+        source.finish()
+    total.skipped.total = bar.done
+    return total
+
+
+def _content(config: StatsConfig, frontend: FrontEnd | None, total: _Total) -> dict[str, Any]:
+    """The file's content, with notices of what is unusual.
+
+    Raises:
+        DataError: nothing usable, too much skipped, no variance.
+    """
+    skipped, dataset = total.skipped, total.dataset
     skipped.check()
     assert dataset is not None
     for line in skipped.lines():
         terminal.warning(f"skipped {line}")
-    for rate, count in sorted(rates.items()):
+    for rate, count in sorted(total.rates.items()):
         terminal.notice(
             f"{count} of {skipped.total} files at {rate} Hz were resampled to {frontend.sample_rate if frontend else 0} Hz"
         )
-    for note, count in sorted(noted.items()):
+    for note, count in sorted(total.noted.items()):
         terminal.notice(f"{count} of {skipped.total} files: {note}")
-    content = stats_file(
+    return stats_file(
         dataset.result(floor=None if frontend is None else frontend.floor),
         frontend,
         {
             "version": __version__,
             "options": {"limit": config.limit, "split": config.split, **config.select.provenance()},
             "source_digest": dataset.source_digest(),
-            "resampled": {str(rate): count for rate, count in sorted(rates.items())},
-            "noted": dict(sorted(noted.items())),
+            "resampled": {str(rate): count for rate, count in sorted(total.rates.items())},
+            "noted": dict(sorted(total.noted.items())),
             "skipped": skipped.provenance(),
         },
     )
-    write_json(config.output, content, force=config.force)
-    o.run_facts(config.output, started, source=str(config.source), jobs=jobs, device=device)
-    write_exports(content, exports, frontend, force=config.force)
-    return content
 
 
 def _device(name: str) -> str:
+    if name in {"auto", "cpu"}:
+        # numpy is the CPU's namespace; auto would import torch to look for a GPU, which small corpora do not repay.
+        return "cpu"
     from calib.models.loading import resolve_device
 
-    # numpy is the CPU's namespace; auto would import torch to look for a GPU, which small corpora do not repay.
-    return "cpu" if name in {"auto", "cpu"} else resolve_device(name)
+    return resolve_device(name)
 
 
 @app.command(
@@ -159,6 +286,9 @@ def stats(
     limit: o.Limit = None,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = None,
+    fresh: o.Fresh = False,
     allow_skipped: o.AllowSkipped = 1.0,
     export: Annotated[
         list[str] | None,
@@ -171,11 +301,12 @@ def stats(
     ] = None,
     force: o.Force = False,
     json_: o.Json = None,
+    progress: o.ProgressForm = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, progress=progress)
     path = output or Path(STATS_NAME)
     started = time.monotonic()
     content = run(
@@ -194,6 +325,9 @@ def stats(
             force,
             tuple(export or ()),
             o.selection(speaker, language, min_duration, max_duration),
+            engine,
+            ray_address,
+            fresh,
         )
     )
     for line in render(content):

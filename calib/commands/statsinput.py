@@ -26,9 +26,9 @@ from calib.data.statsfiles import (
     write,
 )
 from calib.errors import CalibError, DataError, UsageError, nearest
+from calib.mel.dataset import stats_identity
 from calib.mel.describe import affine_words
 from calib.mel.frontend import FrontEnd
-from calib.mel.statistics import stats_identity
 from calib.params import STATS_SCHEMA, MelNormalizer, ParamsError
 
 __all__ = [

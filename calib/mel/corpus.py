@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,10 +15,17 @@ from calib.data.audio import read_audio
 from calib.data.clip import Place
 from calib.data.sources import Item, Source
 from calib.errors import DataError, UsageError
+from calib.mel.analysis import streams
 from calib.mel.frontend import FrontEnd
-from calib.mel.statistics import UtteranceStatistics, measure
+from calib.mel.statistics import UtteranceStatistics, measure, measure_audio
+from calib.native import kernel_for
 
-__all__ = ["CorpusMel", "MelReader", "reader_for"]
+if TYPE_CHECKING:
+    from calib.mel.batches import Padded
+
+__all__ = ["CorpusMel", "Measure", "Measured", "MelReader", "reader_for"]
+
+_DECODERS = 16  # threads
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,8 @@ class MelReader:
         path = item.audio or item.mel
         if path is None:
             raise DataError("the index names neither audio nor a mel")
-        try:
+        with _without(path):
             return self._stored(path) if item.audio is None else self._computed(path)
-        except DataError as error:
-            text = error.message
-            for form in (f"{path}: ", str(path)):
-                text = text.replace(form, "" if form.endswith(": ") else path.name)
-            raise DataError(text) from error
 
     def _stored(self, path: Place) -> CorpusMel:
         mel = as_time_first(load_array(path), self.layout)
@@ -81,22 +85,122 @@ class MelReader:
         return CorpusMel(self.frontend.mel(audio.samples, self.device), audio.seconds, audio.source_rate, audio.notes)
 
 
+@contextlib.contextmanager
+def _without(path: Place) -> Iterator[None]:
+    """Errors lose the path: they stand in a result file, and the item's id says which it was."""
+    try:
+        yield
+    except DataError as error:
+        text = error.message
+        for form in (f"{path}: ", str(path)):
+            text = text.replace(form, "" if form.endswith(": ") else path.name)
+        raise DataError(text) from error
+
+
+class Measured(NamedTuple):
+    """One item's statistics.
+
+    Args:
+        statistics: of its mel.
+        source_rate: sample rate of the file in Hz, or None for stored mels.
+        notes: what is unusual about the file and was read nevertheless.
+    """
+
+    statistics: UtteranceStatistics
+    source_rate: int | None
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Measure:
-    """Picklable: an item to its statistics, the sample rate of its file, and what is unusual about it."""
+    """Picklable: items to their statistics. Audio on the CPU: one at a time; on a GPU: many together."""
 
     reader: MelReader
 
-    def __call__(self, item: Item) -> tuple[UtteranceStatistics, int | None, tuple[str, ...]]:
+    def __call__(self, item: Item) -> Measured:
         """Read and measure one item.
 
         Raises:
             DataError: see `MelReader`; also NaN in the mel.
         """
-        found = self.reader(item)
-        floor = None if self.reader.frontend is None else self.reader.frontend.floor
-        measured = measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker)
-        return measured, found.source_rate, found.notes
+        fe, place = self.reader.frontend, item.audio
+        if fe is None or place is None or self.reader.device != "cpu":
+            found = self.reader(item)
+            floor = None if fe is None else fe.floor
+            measured = measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker)
+            return Measured(measured, found.source_rate, found.notes)
+        with _without(place):
+            audio = read_audio(place, fe.sample_rate, integers=True)
+            kernel = kernel_for(fe)
+            fast = None
+            if kernel is not None:
+                fast = kernel.measure(fe, audio.samples, seconds=audio.seconds, speaker=item.speaker)
+            if fast is None:  # no kernel, or out of the ordinary: numpy measures it, or says what is wrong with it
+                fast = measure_audio(fe, audio.samples, seconds=audio.seconds, speaker=item.speaker)
+        return Measured(fast, audio.source_rate, audio.notes)
+
+    def many(self, items: Sequence[Item]) -> Iterator[tuple[Item, Measured | DataError]]:
+        """Each item with its statistics, or with why it has none, in order.
+
+        On a GPU the items are decoded in threads and measured in batches, which the items alone decide.
+        """
+        fe, device = self.reader.frontend, self.reader.device
+        if fe is None or device == "cpu" or not streams(fe) or any(item.audio is None for item in items):
+            for item in items:
+                yield item, _outcome(self, item)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        from calib.mel.batches import BATCH_SAMPLES, batch_statistics
+
+        def flush(held: list[tuple[Item, _Decoded | DataError]]) -> Iterator[tuple[Item, Measured | DataError]]:
+            assert fe is not None
+            found = iter(batch_statistics(fe, [one.padded for _, one in held if isinstance(one, _Decoded)], device))
+            for item, one in held:
+                if isinstance(one, DataError):
+                    yield item, one
+                    continue
+                result = next(found)
+                yield item, result if isinstance(result, DataError) else Measured(result, one.source_rate, one.notes)
+
+        held: list[tuple[Item, _Decoded | DataError]] = []
+        samples = 0
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _DECODERS)) as pool:
+            for item, one in zip(items, pool.map(lambda item: _outcome(self._decoded, item), items), strict=True):
+                held.append((item, one))
+                samples += one.padded.signal.size if isinstance(one, _Decoded) else 0
+                if samples >= BATCH_SAMPLES:
+                    yield from flush(held)
+                    held, samples = [], 0
+        yield from flush(held)
+
+    def _decoded(self, item: Item) -> _Decoded:
+        from calib.mel.batches import pad_for_batch
+
+        fe, place = self.reader.frontend, item.audio
+        assert fe is not None
+        assert place is not None
+        with _without(place):
+            audio = read_audio(place, fe.sample_rate)
+            return _Decoded(
+                pad_for_batch(fe, audio.samples, audio.seconds, item.speaker), audio.source_rate, audio.notes
+            )
+
+
+class _Decoded(NamedTuple):
+    padded: Padded
+    source_rate: int
+    notes: tuple[str, ...]
+
+
+Value = TypeVar("Value")
+
+
+def _outcome(function: Callable[[Item], Value], item: Item) -> Value | DataError:
+    try:
+        return function(item)
+    except DataError as error:
+        return error
 
 
 def reader_for(
@@ -116,7 +220,7 @@ def reader_for(
         return MelReader(frontend, device=device)
 
     def shapes() -> Iterator[tuple[int, ...]]:
-        for item in source:
+        for item in source.unwatched():
             with contextlib.suppress(DataError):  # counted and named when it is read
                 yield array_shape(item.mel or "")
 

@@ -9,15 +9,52 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["DyadicHistogram", "ExactSum", "MultisetDigest"]
+__all__ = ["DyadicHistogram", "ExactSum", "MultisetDigest", "Numerators", "moments"]
 
 _QUANTUM_BITS = 64
 _ONE = 1 << _QUANTUM_BITS
+_LIMB = 32  # bits
+_MOST = 2.0**40  # what is larger is added up number by number
 _to_int = np.frompyfunc(int, 1, 1)
+
+
+class Numerators:
+    """Float64 numbers as multiples of 2^-64: each rounded once, then added as integers.
+
+    Args:
+        rows: finite numbers ``(K, size)``, K below 2^20.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        largest = float(np.abs(rows).max(initial=0.0))
+        if not math.isfinite(largest):
+            raise ValueError("an exact sum takes finite numbers only")
+        scaled = np.rint(np.ldexp(rows, _QUANTUM_BITS))
+        if largest >= _MOST:
+            self._limbs = [_to_int(scaled)]
+            return
+        # Towards zero, so that every part is exact and has the sign of the whole.
+        high = np.trunc(np.ldexp(scaled, -2 * _LIMB))
+        rest = scaled - np.ldexp(high, 2 * _LIMB)
+        middle = np.trunc(np.ldexp(rest, -_LIMB))
+        low = rest - np.ldexp(middle, _LIMB)
+        self._limbs = [part.astype(np.int64) for part in (low, middle, high)]
+
+    def total(self, rows: Sequence[int] | None = None) -> list[int]:
+        """The sum over all rows, or over some, for each of ``size``; exact."""
+        limbs = (
+            self._limbs if rows is None or len(rows) == len(self._limbs[0]) else [part[rows] for part in self._limbs]
+        )
+        sums = [part.sum(axis=0).tolist() for part in limbs]
+        return [sum(value << (_LIMB * k) for k, value in enumerate(column)) for column in zip(*sums, strict=True)]
 
 
 class ExactSum:
@@ -25,6 +62,7 @@ class ExactSum:
 
     Args:
         size: length of the vectors.
+        start: `numerators` to begin with; default: zeros.
 
     Raises:
         ValueError: `add` was given a non-finite number.
@@ -36,26 +74,28 @@ class ExactSum:
         [1.0]
     """
 
-    def __init__(self, size: int) -> None:
-        self._total = np.zeros(size, dtype=object)
+    def __init__(self, size: int, start: Sequence[int] | None = None) -> None:
+        self._total = [0] * size if start is None else list(start)
 
     def add(self, values: np.ndarray) -> None:
         """Add a float64 vector."""
-        if not np.isfinite(values).all():
-            raise ValueError("an exact sum takes finite numbers only")
-        self._total = self._total + _to_int(np.rint(np.ldexp(values, _QUANTUM_BITS)))
+        self.add_numerators(Numerators(values[None]).total())
+
+    def add_numerators(self, numerators: Sequence[int]) -> None:
+        """Add multiples of 2^-64."""
+        self._total = [a + b for a, b in zip(self._total, numerators, strict=True)]
 
     def merge(self, other: ExactSum) -> None:
         """Add another exact sum."""
-        self._total = self._total + other._total
+        self.add_numerators(other._total)
 
     def values(self) -> list[float]:
         """The sums, each rounded once to float64."""
-        return [int(total) / _ONE for total in self._total]
+        return [total / _ONE for total in self._total]
 
     def numerators(self) -> list[int]:
         """The sums times 2^64, exactly."""
-        return [int(total) for total in self._total]
+        return list(self._total)
 
 
 def moments(n: int, s1: int, s2: int) -> tuple[float, float]:
@@ -89,18 +129,23 @@ class DyadicHistogram:
     max_bins: int = 1 << 16
 
     @classmethod
-    def of(cls, values: np.ndarray) -> DyadicHistogram:
-        """Histogram of finite float32 values of any shape."""
+    def of(cls, values: np.ndarray, lowest: float | None = None, highest: float | None = None) -> DyadicHistogram:
+        """Histogram of finite float32 values of any shape, whose extremes may be known already."""
         out = cls()
         if values.size == 0:
             return out
-        lowest, highest = float(values.min()), float(values.max())
+        lowest = float(values.min()) if lowest is None else lowest
+        highest = float(values.max()) if highest is None else highest
         while math.floor(math.ldexp(highest, out.level)) - math.floor(math.ldexp(lowest, out.level)) >= out.max_bins:
             out.level -= 1
         out.start = math.floor(math.ldexp(lowest, out.level))
-        # float64: a power-of-two scaling is exact, the subtraction of an integer nearly so.
-        keys = np.floor(np.ldexp(values.ravel().astype(np.float64), out.level)) - out.start
-        out.counts = np.bincount(keys.astype(np.intp)).astype(np.int64)
+        # Scaling up by a power of two is exact, and whole numbers below 2^24 and their differences are, in float32 too.
+        largest = max(-out.start, math.ldexp(highest, out.level))
+        exact = values.dtype == np.float32 and out.level >= 0 and largest < 1 << 23
+        keys = np.multiply(values.ravel(), math.ldexp(1.0, out.level), dtype=np.float32 if exact else np.float64)
+        np.floor(keys, out=keys)
+        keys -= out.start
+        out.counts = np.bincount(keys.astype(np.intp)).astype(np.int64, copy=False)
         return out
 
     def merge(self, other: DyadicHistogram) -> None:
@@ -109,6 +154,9 @@ class DyadicHistogram:
             return
         if self.counts.size == 0:
             self.level, self.start, self.counts = other.level, other.start, other.counts.copy()
+            return
+        if self.level == other.level and 0 <= other.start - self.start <= self.counts.size - other.counts.size:
+            self.counts[other.start - self.start :][: other.counts.size] += other.counts
             return
         level = min(self.level, other.level)
         while True:
@@ -153,11 +201,19 @@ class DyadicHistogram:
 
 
 class MultisetDigest:
-    """A digest of a multiset of byte strings, whatever their order: SHA-256s added modulo 2^256."""
+    """A digest of a multiset of byte strings, whatever their order: SHA-256s added modulo 2^256.
 
-    def __init__(self) -> None:
-        self._total = 0
-        self._count = 0
+    Args:
+        state: of another one, to go on from.
+    """
+
+    def __init__(self, state: tuple[int, int] = (0, 0)) -> None:
+        self._total, self._count = state
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """The sum of the hashes, and how many they are."""
+        return self._total, self._count
 
     def add(self, data: bytes) -> None:
         """Add one element."""

@@ -89,6 +89,23 @@ def test_resampling_keeps_the_tone_and_the_duration(tmp_path: Path) -> None:
     np.testing.assert_allclose(audio.samples[inner], tone(1.0, 22_050)[inner], atol=1e-3)
 
 
+def test_integers_stay_integers_where_they_need_no_other_work(tmp_path: Path) -> None:
+    """And say the same as their float32 in every respect."""
+    x = tone() - 0.2  # the peak is a negative one
+    write_wav(tmp_path / "a.wav", x, RATE)
+    floats, integers = read_audio(tmp_path / "a.wav"), read_audio(tmp_path / "a.wav", RATE, integers=True)
+    assert integers.samples.dtype == np.int16
+    assert np.array_equal(integers.samples / np.float32(32768), floats.samples)
+    assert (integers.peak, integers.seconds, integers.channels) == (floats.peak, floats.seconds, floats.channels)
+    soundfile.write(tmp_path / "b.wav", np.stack([x, -x], axis=1), RATE)
+    soundfile.write(tmp_path / "c.wav", x, RATE, subtype="PCM_24")
+    for name, rate in (("a.wav", 8000), ("b.wav", RATE), ("c.wav", RATE)):
+        one, other = read_audio(tmp_path / name, rate, integers=True), read_audio(tmp_path / name, rate)
+        assert one.samples.dtype == np.float32, name
+        assert np.array_equal(one.samples, other.samples), name
+        assert one.peak == other.peak, name
+
+
 def test_a_persian_file_name_is_read(tmp_path: Path) -> None:
     path = tmp_path / "سلام دنیا.wav"
     write_wav(path, tone(), RATE)

@@ -462,7 +462,12 @@ def test_kaldi_feats_are_mels(tmp_path: Path) -> None:
         assert np.array_equal(load_array(item.mel), mels[item.id])
     content = statistics(tmp_path / "k", tmp_path, "s")
     wanted = json.loads(reference())
-    assert {key: content[key] for key in ("mel_mean", "mel_std", "per_bin", "n_frames")} == {key: wanted[key] for key in ("mel_mean", "mel_std", "per_bin", "n_frames")}  # fmt: skip
+    assert content["n_frames"] == wanted["n_frames"]
+    # Statistics of audio are made in float32 where that is good enough; mels have a float64 FFT behind them.
+    for key in ("mel_mean", "mel_std"):
+        assert content[key] == pytest.approx(wanted[key], rel=1e-6)
+    for key in ("mean", "std"):
+        assert content["per_bin"][key] == pytest.approx(wanted["per_bin"][key], rel=1e-6)
 
 
 @pytest.mark.parametrize("method", [2, 3, 5])

@@ -9,8 +9,9 @@ import pytest
 from speechlike import mel_field
 
 from calib.errors import DataError
+from calib.mel.dataset import QUANTILES, DatasetStatistics, stats_file, stats_identity
 from calib.mel.frontend import FrontEnd
-from calib.mel.statistics import QUANTILES, DatasetStatistics, measure, stats_file, stats_identity
+from calib.mel.statistics import measure
 
 FLOOR = float(np.float32(np.log(1e-5)))
 

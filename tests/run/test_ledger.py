@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from calib.errors import DataError, UsageError
+from calib.run import ledger as ledger_module
 from calib.run.ledger import Ledger
 
 RUN = {"model": "m", "options": {"seed": 0, "names": ["a", "é"]}}
@@ -84,8 +87,9 @@ def test_fresh_discards_what_another_run_left(tmp_path: Path) -> None:
         Ledger(tmp_path / "l", RUN)
 
 
-def test_a_second_process_is_locked_out_until_the_first_ends(tmp_path: Path) -> None:
+def test_a_second_process_is_locked_out_until_the_first_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "l"
+    monkeypatch.setattr(ledger_module, "_LOCK_WAIT", 0.1)
     code = f"import sys; from pathlib import Path; from calib.run.ledger import Ledger; l = Ledger(Path({str(path)!r}), {RUN!r}); print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
@@ -139,3 +143,80 @@ def test_remove_deletes_it(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l", RUN) as ledger:
         ledger.remove()
     assert not (tmp_path / "l").exists()
+
+
+def test_a_child_that_outlives_a_killed_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from calib.run.ledger import Ledger\n"
+        f"l = Ledger(Path({str(tmp_path / 'l')!r}), {RUN!r})\n"
+        "child = os.fork()\n"
+        "if child == 0: os.close(1); time.sleep(30)\n"
+        "print(child, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        holder.kill()
+    try:
+        assert reopen(tmp_path / "l") == {}
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_only_what_is_kept_is_held_and_the_rest_is_read_again(tmp_path: Path) -> None:
+    def names(value: dict[str, str]) -> str:
+        return value["name"]
+
+    with Ledger(tmp_path / "l", RUN, keep=names) as ledger:
+        ledger.record("0", {"name": "a", "state": "x" * 3000})
+        ledger.record("1", {"name": "b", "state": "y"})
+        ledger.record("0", {"name": "c", "state": "نو"})
+        assert ledger.finished == {"0": "c", "1": "b"}, "the last value of a key counts"
+    with Ledger(tmp_path / "l", RUN, keep=names) as ledger:
+        assert ledger.finished == {"0": "c", "1": "b"}
+        assert ledger.value("0") == {"name": "c", "state": "نو"}
+        assert ledger.value("1") == {"name": "b", "state": "y"}
+        ledger.record("2", {"name": "d"})
+        assert ledger.value("2") == {"name": "d"}
+
+
+def test_settings_stay_what_they_were_when_the_ledger_was_begun_and_refuse_nobody(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l", RUN, settings={"chunk": 8}) as ledger:
+        ledger.record("0", 0)
+    with Ledger(tmp_path / "l", RUN, settings={"chunk": 9}) as ledger:
+        assert ledger.settings == {"chunk": 8}
+        assert ledger.finished == {"0": 0}
+    with Ledger(tmp_path / "l", RUN, settings={"chunk": 9}, fresh=True) as ledger:
+        assert ledger.settings == {"chunk": 9}
+
+
+def test_lines_reach_the_disk_as_often_as_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with Ledger(tmp_path / "often", RUN) as ledger:
+        before = len(synced)
+        for k in range(3):
+            ledger.record(str(k), k)
+        assert len(synced) - before == 3
+    synced.clear()
+    with Ledger(tmp_path / "seldom", RUN, sync_every=60.0) as ledger:
+        synced.clear()
+        for k in range(3):
+            ledger.record(str(k), k)
+        assert synced == []
+    assert len(synced) == 1, "and at the end"
+
+
+def test_a_line_that_does_not_fit_is_taken_back_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    code = (
+        "import os, resource, signal; from pathlib import Path; from calib.errors import DataError; from calib.run.ledger import Ledger\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"l = Ledger(Path({str(tmp_path / 'l')!r}), {RUN!r}); l.record('a', 1); size = os.path.getsize(l.path)\n"
+        "try: l.record('b', 'x' * 2000)\n"
+        "except DataError as error: print(error.hint)\n"
+        "assert os.path.getsize(l.path) == size\n"
+        "l.record('c', 3)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "make room" in out.stdout
+    assert reopen(tmp_path / "l") == {"a": 1, "c": 3}

@@ -161,11 +161,16 @@ class Source:
         return found if self._limit is None else min(self._limit, found)
 
     def __iter__(self) -> Iterator[Item]:
-        if self._long and self._guard is None:
-            self._guard = Guard(self._rows, self._naming, functools.partial(clash_error, self.root))
-        for position, (row, audio) in enumerate(islice(self._selected(), self._limit)):
-            if self._guard is not None and position % _POLLED == 0:
-                self._guard.poll()
+        self.watch()
+        for position, item in enumerate(self.unwatched()):
+            if position % _POLLED == 0:
+                self.poll()
+            yield item
+        self.finish()
+
+    def unwatched(self) -> Iterator[Item]:
+        """The items without the background check of a long index: for workers, while the driver does `watch`."""
+        for row, audio in islice(self._selected(), self._limit):
             yield Item(
                 self._naming(row),
                 audio,
@@ -175,6 +180,27 @@ class Source:
                 row.language,
                 row.duration,
             )
+
+    def watch(self) -> None:
+        """Start the background check of a long index, once."""
+        if self._long and self._guard is None:
+            self._guard = Guard(self._rows, self._naming, functools.partial(clash_error, self.root))
+
+    def poll(self) -> None:
+        """Raise what the background check found so far.
+
+        Raises:
+            DataError: a malformed row, or a duplicate id.
+        """
+        if self._guard is not None:
+            self._guard.poll()
+
+    def finish(self) -> None:
+        """All items were seen: wait for the end of the background check (not with a limit).
+
+        Raises:
+            DataError: a malformed row, or a duplicate id.
+        """
         if self._guard is not None and self._limit is None:
             self._guard.finish()
 

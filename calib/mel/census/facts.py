@@ -30,8 +30,9 @@ from calib.data.audio import Audio, read_audio, read_channels
 from calib.data.clip import Place
 from calib.data.sources import Item
 from calib.errors import DataError, UsageError
+from calib.mel.dataset import DatasetStatistics
 from calib.mel.frontend import FrontEnd
-from calib.mel.statistics import DatasetStatistics, UtteranceStatistics, measure
+from calib.mel.statistics import UtteranceStatistics, measure
 
 __all__ = ["SILENT_DB", "Census", "Facts", "Look", "census_layout", "clipped_samples"]
 
