@@ -444,12 +444,7 @@ def vocoder(
     ],
     vocoder_: o.VocoderSpec = "griffin-lim",
     vocoder_checkpoint: o.VocoderCheckpoint = None,
-    vocoder_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vocoder-option", help="key=value passed to the vocoder's factory; repeatable.", show_default=False
-        ),
-    ] = None,
+    vocoder_option: o.VocoderOption = None,
     frontend: Annotated[
         str | None,
         typer.Option(

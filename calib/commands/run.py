@@ -21,10 +21,10 @@ from calib.commands.fit_scaler import refuse
 from calib.commands.judge import JudgeConfig, Judgement, judge, params_file, render
 from calib.commands.plugins import ModelConfig, VocoderConfig, open_model
 from calib.commands.report import ReportConfig, ReportResult, write_report
+from calib.commands.speaking import SynthConfig, Synthesizer, Voice, say
 from calib.commands.stats import StatsConfig
 from calib.commands.stats import run as run_stats
 from calib.commands.statsinput import STATS_NAME, is_own
-from calib.commands.synth import SynthConfig, Synthesizer, Voice, say
 from calib.commands.teacher_force import TeacherForceConfig
 from calib.commands.teacher_force import run as run_teacher_force
 from calib.console import terminal
@@ -33,6 +33,7 @@ from calib.data.files import write_json
 from calib.data.sources import safe_name
 from calib.data.statsfiles import Reference
 from calib.errors import DataError, UsageError, nearest
+from calib.run.engine import EngineConfig
 
 __all__ = ["RunConfig", "RunResult", "Sentence", "load_config", "run"]
 
@@ -69,6 +70,7 @@ class RunConfig:
         model: spec of the model.
         checkpoint: handed to the model.
         model_options: keyword arguments of the model's factory.
+        model_python: interpreter that the model's plug-in file runs in; None: this one.
         frontend: default: the model's own; given, it must agree.
         stats: an existing statistics file (of the training data: the better choice), of any system; default: made from
             ``source``.
@@ -91,6 +93,7 @@ class RunConfig:
     model: str = "reference"
     checkpoint: str | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    model_python: str | None = None
     frontend: str | None = None
     stats: Path | None = None
     vocoder: str = "griffin-lim"
@@ -198,7 +201,7 @@ def run(config: RunConfig, *, force: bool = False) -> RunResult:
     Raises:
         UsageError, DataError, PluginError, ParamsError: from any step.
     """
-    model = ModelConfig(config.model, config.checkpoint, config.model_options, config.device)
+    model = ModelConfig(config.model, config.checkpoint, config.model_options, config.device, config.model_python)
     stats = config.stats or config.output / STATS_NAME
     if config.stats is None:
         frontend = config.frontend or _frontend_file(model, config)
@@ -211,7 +214,7 @@ def run(config: RunConfig, *, force: bool = False) -> RunResult:
     run_teacher_force(
         TeacherForceConfig(
             config.source, model, pairs, config.frontend, config.free_running, config.columns, config.audio_root, config.split, config.layout, config.limit,
-            config.batch_size, config.allow_skipped, config.seed, force=force,
+            config.batch_size, config.allow_skipped, config.seed, force=force, engine=EngineConfig(jobs=config.jobs),
         )
     )  # fmt: skip
     judge_config = JudgeConfig(pairs, stats, seed=config.seed, allow_skipped=config.allow_skipped)

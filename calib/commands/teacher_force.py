@@ -1,41 +1,55 @@
 """``calib teacher-force``: a model over a held-out set, with the true mels as decoder input.
 
-Data flow: items sorted by id -> fixed batches -> mels -> model -> arrays and one ledger line a batch -> index. The
-batches are a function of the sorted corpus alone, so a run that was killed and resumed gives the same bytes.
+Data flow: items, sorted by id on disk -> windows -> batches by length -> mels -> model -> arrays (files, or one shard a
+window) and one ledger line a batch -> index. Windows and batches are functions of the sorted corpus alone, so that a
+run gives the same bytes with one process or many, and after it was killed and resumed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import dataclasses
+import gc
+import os
+import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from calib import __version__
 from calib.commands import options as o
+from calib.commands.batching import Batching, Mels, probe
+from calib.commands.forcing import Count, Done, Forcing
 from calib.commands.plugins import LoadedModel, ModelConfig, open_model
 from calib.console import duration, terminal
-from calib.data.audio import audio_file
-from calib.data.files import canonical_json
-from calib.data.pairs import HEADER_NAME, INDEX_NAME, PairsWriter
-from calib.data.sources import Item, Select, open_source
+from calib.data.files import canonical_json, digest
+from calib.data.pairs import HEADER_NAME, INDEX_NAME
+from calib.data.pairwriter import write_index
+from calib.data.plan import Plan
+from calib.data.sources import Select, open_source
 from calib.demo import embedded
-from calib.errors import DataError, PluginError, UsageError
-from calib.mel.corpus import MelReader, reader_for
-from calib.models.loading import call_plugin, checked_mel, parse_options
-from calib.models.protocol import Utterance
-from calib.run.engine import Skipped
+from calib.errors import DataError, UsageError
+from calib.mel.corpus import reader_for
+from calib.models.loading import parse_options, resolve_device
+from calib.models.teaching import AUTOCAST, Teacher, library_threads
+from calib.run.engine import EngineConfig, Skipped, run_units
 from calib.run.ledger import Ledger
+from calib.run.local import cores
 
 __all__ = ["TeacherForceConfig", "TeacherForceResult", "run"]
 
 LEDGER_NAME = "ledger.jsonl"
+WORK_NAME = ".work"
+BATCH_FRAMES = 16_384  # 190 s of LJSpeech
+_WINDOW = 128  # utterances; larger where batches are: 8 of them at least
+_SHARDED = 4096  # utterances; a larger corpus is written as shards, unless told otherwise
+_WORTH = 20.0  # s of work that one process does before others are started
+_SHARE = 0.6  # of the free memory, for all processes
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -62,6 +76,10 @@ class TeacherForceConfig:
     fresh: bool = False
     force: bool = False
     select: Select = field(default_factory=Select)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    autocast: str | None = None
+    shards: bool | None = None
+    batch_frames: int = BATCH_FRAMES
 
 
 @dataclass
@@ -80,18 +98,21 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
 
     Raises:
         UsageError: the output exists, belongs to another run, or the model does not fit.
-        DataError: nothing usable, or too much skipped.
+        DataError: nothing usable, too much skipped, or workers that die.
         PluginError: the model failed or broke its protocol.
     """
     started = time.time()
-    for name in (INDEX_NAME, HEADER_NAME):
-        if (config.output / name).exists() and not config.force:
+    output, again = config.output.resolve(), config.fresh or config.force
+    ledger_path = output / LEDGER_NAME
+    for name in (INDEX_NAME, HEADER_NAME):  # beside a ledger they are of a run that was killed while it wrote them
+        if (output / name).exists() and not config.force and not ledger_path.exists():
             raise UsageError(
                 f"{config.output / name} exists and is not overwritten", hint="choose another -o, or give --force"
             )
     loaded = open_model(config.model, frontend=config.frontend)
     if config.free_running and not hasattr(loaded.model, "generate"):
         raise UsageError(f"--free-running needs a model with generate(); {config.model.spec} has none")
+    teacher = _teacher(config, loaded)
     source = open_source(
         embedded(config.source),
         columns=config.columns,
@@ -101,10 +122,77 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
         select=config.select,
     )
     terminal.notice(source.describe())
-    items = sorted(source, key=lambda item: item.id)
     reader = reader_for(source, loaded.frontend, layout=config.layout)
-    work = _Work(config, loaded, reader, items)
-    findings = work.probe()
+    size = max(1, config.batch_size) if loaded.model.padding_safe else 1
+    batching = Batching(size, max(1, config.batch_frames), max(_WINDOW, 8 * max(1, config.batch_size)))
+    header = _header(config, loaded)
+    with contextlib.ExitStack() as stack:
+        stack.callback(library_threads(1))  # what the model keeps of the probe has to be what a worker makes of it
+        folder = stack.enter_context(_work_folder(output))
+        plan = Plan.write(source, folder / f"plan-{os.getpid()}")
+        checked = probe(teacher, Mels(plan, reader), plan, batching)
+        if not checked.padding_safe:
+            batching = dataclasses.replace(batching, size=1)
+        header["deterministic"] = checked.deterministic
+        header["options"]["batch_size"] = batching.size
+        sharded = plan.count > _SHARDED if config.shards is None else config.shards
+        identity = {**header, "corpus": plan.digest, "sharded": sharded}
+        ledger = stack.enter_context(Ledger(ledger_path, identity, fresh=again))
+        work = Forcing(
+            config.model, plan, reader, batching, output, folder / digest(identity), digest(identity), config.seed, config.autocast,
+            sharded, (config.temperature, config.top_p) if config.free_running else None,
+        )  # fmt: skip
+        _clear(output, folder, {plan.folder.name, *(() if again else (work.run,))}, again=again)
+        engine = _engine(config, batching.windows(plan.count), checked.pace * plan.count)
+        if engine.kind == "local" and engine.jobs == 1:
+            work.opened = loaded.model
+        del loaded, teacher
+        if work.opened is None:
+            _let_go()
+        skipped = Skipped(config.allow_skipped, total=plan.count)
+        done = _all_windows(work, engine, skipped)
+        skipped.check()
+        header["skipped"] = skipped.provenance()
+        write_index(output, _rows(work, done), {**header, "layout": "TM"}, force=True)
+        ledger.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+    o.run_facts(
+        config.output / INDEX_NAME,
+        started,
+        source=str(config.source),
+        device=config.model.device,
+        checkpoint=config.model.checkpoint,
+        engine=engine.kind,
+        jobs=engine.jobs,
+    )
+    for line in skipped.lines():
+        terminal.warning(f"skipped {line}")
+    count = sum(one.pairs for one in done)
+    findings = checked.findings + _not_finite(done, count)
+    return TeacherForceResult(config.output, count, skipped, header, findings)
+
+
+def _let_go() -> None:
+    """The workers have models of their own: give back the memory of this one, on the GPU as well."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _teacher(config: TeacherForceConfig, loaded: LoadedModel) -> Teacher:
+    if config.autocast is not None and config.autocast not in AUTOCAST:
+        raise UsageError(f"--autocast is {config.autocast!r}; it must be {' or '.join(AUTOCAST)}")
+    device = resolve_device(config.model.device)
+    return Teacher(loaded.model, config.model.spec, loaded.frontend.n_mels, config.seed, config.autocast, device)
+
+
+def _header(config: TeacherForceConfig, loaded: LoadedModel) -> dict[str, Any]:
+    """What ``pairs.json`` says; two entries are known after the probe.
+
+    Raises:
+        UsageError: an option that a JSON file cannot hold.
+    """
     header = {
         "model": config.model.spec,
         "model_options": dict(config.model.options),
@@ -112,7 +200,7 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
         "model_kind": loaded.model.kind,
         "autoregressive": loaded.model.autoregressive,
         "output_space": loaded.model.output_space,
-        "deterministic": work.deterministic,
+        "deterministic": None,
         "frontend": loaded.frontend.fields(),
         "frontend_id": loaded.frontend.id,
         "version": __version__,
@@ -124,7 +212,9 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
             "free_running": config.free_running,
             "temperature": config.temperature,
             "top_p": config.top_p,
-            "batch_size": work.batch_size,
+            "batch_size": config.batch_size,
+            "batch_frames": config.batch_frames,
+            **({} if config.autocast is None else {"autocast": config.autocast}),
         },
     }
     try:
@@ -134,206 +224,110 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
             f"an option holds what a JSON file cannot: {error}",
             hint="options are texts, finite numbers, true and false",
         ) from None
-    listing = hashlib.sha256(
-        "\n".join(f"{item.id}\t{item.text}\t{item.speaker}\t{item.language}" for item in items).encode(
-            "utf-8", "surrogatepass"
-        )
-    ).hexdigest()[:16]
-    skipped = Skipped(config.allow_skipped, total=len(items))
-    with Ledger(
-        config.output / LEDGER_NAME, {**header, "corpus": listing}, fresh=config.fresh or config.force
-    ) as ledger:
-        writer = PairsWriter(config.output, header, force=config.force)
-        work.all_batches(ledger, writer, skipped)
-        skipped.check()
-        header_skipped = skipped.provenance()
-        writer.header["skipped"] = header_skipped
-        writer.close()
-        ledger.remove()
-    o.run_facts(
-        config.output / INDEX_NAME,
-        started,
-        source=str(config.source),
-        device=config.model.device,
-        checkpoint=config.model.checkpoint,
-    )
-    for line in skipped.lines():
-        terminal.warning(f"skipped {line}")
-    if work.not_finite:
-        count, names = len(work.not_finite), ", ".join(work.not_finite[:3])
-        findings.append(
-            f"{count} of {len(writer)} predictions hold NaN or infinite values ({names}{', ...' if count > 3 else ''}): they are kept as they are, and no calibration can be fitted to them"
-        )
-        terminal.warning(findings[-1])
-    return TeacherForceResult(config.output, len(writer), skipped, header, findings)
+    return header
 
 
-class _Work:
-    """One run's batches."""
+@contextlib.contextmanager
+def _work_folder(output: Path) -> Iterator[Path]:
+    """Where a run keeps what it needs to go on; what only this process needs goes with it, and empty folders, too."""
+    folder = output / WORK_NAME
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder / f"plan-{os.getpid()}", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            output.rmdir()
 
-    def __init__(self, config: TeacherForceConfig, loaded: LoadedModel, reader: MelReader, items: list[Item]) -> None:
-        self.config, self.loaded, self.reader, self.items = config, loaded, reader, items
-        self.batch_size = max(1, config.batch_size) if loaded.model.padding_safe else 1
-        self.deterministic: bool | None = None
-        self.not_finite: list[str] = []
-        self._reference_of = _references(items)
-        self._by_id = {item.id: item for item in items}
-        self._cache: dict[str, np.ndarray] = {}
 
-    def mel(self, item: Item) -> np.ndarray:
-        """The true mel of an item; the last few are kept, because references are read again."""
-        if item.id not in self._cache:
-            while len(self._cache) > 4 * self.batch_size + 4:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[item.id] = self.reader(item).mel
-        return self._cache[item.id]
+def _clear(output: Path, folder: Path, kept: set[str], *, again: bool) -> None:
+    """Once the ledger's lock is held: what earlier runs left and this one does not go on with."""
+    if again:
+        for name in (INDEX_NAME, HEADER_NAME):  # an index must not outlive its arrays
+            (output / name).unlink(missing_ok=True)
+    for entry in folder.iterdir():
+        if entry.name not in kept:
+            shutil.rmtree(entry, ignore_errors=True)
 
-    def utterance(self, item: Item) -> Utterance:
-        """The item as the model receives it, with another utterance of the same voice as reference."""
-        reference = self._reference_of.get(item.id)
-        mel = self.mel(item)
-        reference_mel = None
-        if reference is not None:
-            try:
-                reference_mel = self.mel(self._by_id[reference])
-            except DataError:
-                reference_mel = None  # that utterance is skipped with its own reason; its neighbour uses its own voice
-        return Utterance(item.id, mel, item.text, item.speaker, item.language, _own_file(item), reference_mel)
 
-    def predict(self, batch: Sequence[Utterance]) -> list[np.ndarray]:
-        """Teacher forcing, with what came back checked.
+def _engine(config: TeacherForceConfig, windows: int, seconds: float) -> EngineConfig:
+    """With the number of processes that was asked for, else one a GPU; or a core, as far as work and memory allow."""
+    engine = config.engine
+    if engine.kind != "local":
+        return engine
+    if engine.jobs is not None:  # no more than there is to do
+        return dataclasses.replace(engine, jobs=max(1, min(engine.jobs, windows)))
+    if resolve_device(config.model.device).startswith("cuda"):
+        import torch
 
-        Raises:
-            PluginError: the model failed, or returned something else than one (T, M) an utterance.
-        """
-        spec = self.loaded.spec
-        result = call_plugin(spec, self.loaded.model.teacher_force, batch)
-        if not isinstance(result, Sequence) or len(result) != len(batch):
-            got = len(result) if isinstance(result, Sequence) else type(result).__name__
-            raise PluginError(
-                f"plug-in {spec}: teacher_force returned {got} {'mels ' if isinstance(got, int) else ''}for a batch of {len(batch)}",
-                hint="return a list with one (T, M) array an utterance, without padding",
-            )
-        return [checked_mel(spec, mel, self.loaded.frontend.n_mels) for mel in result]
+        jobs = torch.cuda.device_count()
+    else:
+        jobs = cores() if seconds > _WORTH else 1
+        with contextlib.suppress(ImportError, OSError, ValueError, IndexError):  # elsewhere than on Linux
+            import resource
 
-    def probe(self) -> list[str]:
-        """Check what the model claims: the same output twice, and the same alone and in a padded batch."""
-        usable: list[Utterance] = []
-        for item in self.items[:16]:
-            try:
-                usable.append(self.utterance(item))
-            except DataError:
-                continue
-        usable = sorted(usable, key=lambda u: u.mel.shape[0])
-        if not usable:
-            return []
-        shortest, longest = usable[0], usable[-1]
+            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            text = Path("/proc/meminfo").read_text(encoding="ascii")
+            free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+            jobs = min(jobs, int(_SHARE * free / own))
+    return dataclasses.replace(engine, jobs=max(1, min(jobs, windows)))
+
+
+def _all_windows(work: Forcing, engine: EngineConfig, skipped: Skipped) -> list[Done]:
+    """Every window, or what an earlier run left of it; in their order."""
+    left = sum(1 for path in work.folder.glob("*.jsonl") if path.stat().st_size > 0) if work.folder.is_dir() else 0
+    if left:
+        terminal.notice(f"resuming: {left} of {len(work.units())} windows of {work.batching.window} utterances were begun or done")  # fmt: skip
+    found: dict[int, Done] = {}
+    frontend = work.reader.frontend
+    assert frontend is not None
+    try:
+        work.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {work.folder}: {error.strerror or error}") from error
+    with terminal.progress("teacher-force", work.plan.count) as bar:
+
+        def told(count: Count) -> None:
+            seconds = count.frames * frontend.hop_length / frontend.sample_rate
+            bar.advance(seconds, skipped=count.skipped, items=count.items, earlier=count.earlier)
+
+        if work.opened is not None:  # in this process, batch by batch
+            work.told = told
+        with contextlib.closing(run_units(work, engine)) as values:
+            for number, one in values:
+                found[number] = one
+                for count in one.counts if work.told is None else ():
+                    told(count)
+    for number in sorted(found):
+        for name, reason in found[number].skipped:
+            skipped.add(name, reason)
+    return [found[number] for number in sorted(found)]
+
+
+def _rows(work: Forcing, done: list[Done]) -> Iterator[bytes]:
+    """The index, a window at a time.
+
+    Raises:
+        DataError: a window's part is not what its worker wrote.
+    """
+    for number, one in enumerate(done):
+        path = work.folder / f"{number:05}.rows"
         try:
-            once, again = self.predict([shortest])[0], self.predict([shortest])[0]
-            padded = (
-                self.predict([shortest, longest])[0]
-                if self.loaded.model.padding_safe and shortest is not longest
-                else once
-            )
-        except DataError:
-            return []  # an utterance that the model cannot use; it will be skipped with its reason
-        findings = []
-        self.deterministic = bool(np.array_equal(once, again, equal_nan=True))
-        if not self.deterministic:
-            findings.append(
-                "two passes over one utterance differ: dropout or sampling is on (call eval(), set the seed)"
-            )
-        if padded.shape != once.shape or not np.allclose(padded, once, atol=1e-3, equal_nan=True):
-            findings.append(
-                "the prediction changes in a padded batch: padding leaks into the model; utterances are run one at a time"
-            )
-            self.batch_size = 1
-        for text in findings:
-            terminal.warning(text)
-        return findings
-
-    def all_batches(self, ledger: Ledger, writer: PairsWriter, skipped: Skipped) -> None:
-        """Every batch, or its record where an earlier run finished it."""
-        done = len(ledger.finished)
-        if done:
-            terminal.notice(f"resuming: {done} batches are done")
-        with terminal.progress("teacher-force", len(self.items)) as bar:
-            for start in range(0, len(self.items), self.batch_size):
-                batch = self.items[start : start + self.batch_size]
-                key = str(start)
-                record = ledger.finished.get(key)
-                if record is None or not writer.adopt(record["rows"]):
-                    record = self._batch(batch, writer)
-                    ledger.record(key, record)
-                for name, reason in record["skipped"]:
-                    skipped.add(name, reason)
-                self.not_finite += record["not_finite"]
-                for item in batch:
-                    bar.advance(skipped=any(name == item.id for name, _ in record["skipped"]))
-
-    def _batch(self, batch: list[Item], writer: PairsWriter) -> dict[str, Any]:
-        skipped: list[list[str]] = []
-        ready: list[tuple[Item, Utterance]] = []
-        for item in batch:
-            try:
-                ready.append((item, self.utterance(item)))
-            except DataError as error:
-                skipped.append([item.id, error.message])
-        rows, broken = [], []
-        for (item, utterance), prediction in self._predictions(ready, skipped):
-            if not np.isfinite(prediction).all():
-                broken.append(item.id)
-            free = self._free_running(item) if self.config.free_running else None
-            rows.append(
-                writer.write(
-                    item.id, prediction, utterance.mel, audio=_own_file(item), free_running=free, text=item.text, speaker=item.speaker, language=item.language,
-                )
-            )  # fmt: skip
-        return {"rows": rows, "skipped": skipped, "not_finite": broken}
-
-    def _predictions(
-        self, ready: list[tuple[Item, Utterance]], skipped: list[list[str]]
-    ) -> list[tuple[tuple[Item, Utterance], np.ndarray]]:
-        """Predictions of a batch; if the model refuses one utterance of it, the others one at a time."""
-        if not ready:
-            return []
-        try:
-            return list(zip(ready, self.predict([u for _, u in ready]), strict=True))
-        except DataError as error:
-            if len(ready) == 1:
-                skipped.append([ready[0][0].id, error.message])
-                return []
-        return [found for one in ready for found in self._predictions([one], skipped)]
-
-    def _free_running(self, item: Item) -> np.ndarray:
-        reference = self._by_id[self._reference_of.get(item.id, item.id)]
-        # A seed of its own for each utterance, whatever the order: the same bytes after a resume.
-        seed = int.from_bytes(
-            hashlib.sha256(f"{self.config.seed}:{item.id}".encode("utf-8", "surrogatepass")).digest()[:4], "big"
-        )
-        with contextlib.nullcontext() if reference.audio is None else audio_file(reference.audio) as voice:
-            mel = call_plugin(
-                self.loaded.spec, self.loaded.model.generate, item.text,  # type: ignore[attr-defined]
-                speaker_audio=voice, language=item.language, temperature=self.config.temperature, top_p=self.config.top_p, seed=seed,
-            )  # fmt: skip
-        return checked_mel(self.loaded.spec, mel, self.loaded.frontend.n_mels)
+            data = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}") from error
+        if digest(data) != one.rows:
+            raise DataError(f"{path}: is not what was written", hint="give the command again: it goes on from there")
+        yield data
 
 
-def _own_file(item: Item) -> Path | None:
-    """The item's audio where it is a file of its own: what lies inside a shard has no path to pass on."""
-    return item.audio if isinstance(item.audio, Path) else None
-
-
-def _references(items: list[Item]) -> dict[str, str]:
-    """For each item the next one of the same speaker (its own mel would let the model copy from the answer)."""
-    by_speaker: dict[str | None, list[str]] = {}
-    for item in items:
-        by_speaker.setdefault(item.speaker, []).append(item.id)
-    out: dict[str, str] = {}
-    for names in by_speaker.values():
-        if len(names) > 1:
-            out.update(zip(names, [*names[1:], names[0]], strict=True))
-    return out
+def _not_finite(done: list[Done], pairs: int) -> list[str]:
+    count, names = sum(one.not_finite for one in done), [name for one in done for name in one.named][:3]
+    if not count:
+        return []
+    text = f"{count} of {pairs} predictions hold NaN or infinite values ({', '.join(names)}{', ...' if count > 3 else ''}): they are kept as they are, and no calibration can be fitted to them"
+    terminal.warning(text)
+    return [text]
 
 
 @app.command(
@@ -352,6 +346,7 @@ def teacher_force(
     model: o.ModelSpec = "reference",
     checkpoint: o.Checkpoint = None,
     model_option: o.ModelOption = None,
+    model_python: o.ModelPython = None,
     output: o.Output = None,
     frontend: o.OptionalFrontEnd = None,
     free_running: Annotated[
@@ -366,27 +361,52 @@ def teacher_force(
     max_duration: o.MaxDuration = None,
     layout: o.Layout = None,
     limit: o.Limit = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Utterances a batch.", min=1)] = 8,
+    batch_size: Annotated[
+        int,
+        typer.Option("--batch-size", help="Utterances a batch, of like length; 1 where padding is not safe.", min=1),
+    ] = 8,
+    batch_frames: Annotated[
+        int, typer.Option("--batch-frames", help="Most frames a batch, padding included: what bounds memory.", min=1)
+    ] = BATCH_FRAMES,
+    autocast: Annotated[
+        str | None,
+        typer.Option(
+            "--autocast",
+            help="Run the model in bf16 or fp16 where torch finds that safe; recorded in pairs.json.",
+            show_default=False,
+        ),
+    ] = None,
+    shards: Annotated[
+        bool | None,
+        typer.Option(
+            "--shards/--files",
+            help=f"Arrays in safetensors files of some {_WINDOW} utterances, or in a .npy file each; default: shards above {_SHARDED} utterances.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: o.Jobs = None,
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = None,
     device: o.Device = "auto",
     allow_skipped: o.AllowSkipped = 1.0,
     seed: o.Seed = 0,
     temperature: Annotated[float, typer.Option("--temperature", help="Of free running.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", help="Of free running.")] = 1.0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Discard what an interrupted run left, or go on from it.")
-    ] = False,
+    fresh: o.Fresh = False,
     force: o.Force = False,
+    progress: o.ProgressForm = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose)
+    o.set_level(quiet=quiet, verbose=verbose, progress=progress)
     if output is None:
         raise UsageError("calib teacher-force needs -o DIR for the pairs")
     started = time.monotonic()
     config = TeacherForceConfig(
-        source, ModelConfig(model, checkpoint, parse_options(model_option or []), device), output, frontend, free_running, columns, audio_root, split, layout, limit,
+        source, ModelConfig(model, checkpoint, parse_options(model_option or []), device, model_python), output, frontend, free_running, columns, audio_root, split, layout, limit,
         batch_size, allow_skipped, seed, temperature, top_p, fresh, force, o.selection(speaker, language, min_duration, max_duration),
+        EngineConfig(engine, jobs, ray_address), autocast, shards, batch_frames,
     )  # fmt: skip
     result = run(config)
     terminal.result(

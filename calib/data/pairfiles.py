@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -30,9 +32,10 @@ _SINGLE = "pair"  # the id of target.npy + pred.npy: a folder's name would chang
 _PRED = ("pred", "predictions")
 _TARGET = ("target", "targets")
 _FREE = ("free_running", "free_running")
+_SHARD = re.compile(r"(.*?\.(?:npz|safetensors))#(.*)", re.IGNORECASE | re.DOTALL)  # a key may hold a "#", too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairEntry:
     """Where one pair is.
 
@@ -85,14 +88,20 @@ class Found:
     orphans: list[Orphan] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawEntry:
-    """An entry before batches are taken apart; ``ids`` and ``lengths`` are those of a batch, if stated."""
+    """An entry before batches are taken apart: its file or index and line there, and what a batch states of its items."""
 
     entry: PairEntry
-    where: str
+    source: str
+    line: int | None = None
     ids: tuple[str, ...] | None = None
     lengths: tuple[int, ...] | None = None
+
+    @property
+    def where(self) -> str:
+        """Its place, for messages."""
+        return self.source if self.line is None else f"{self.source}, line {self.line}"
 
 
 def discover(path: Path, targets: Path | None = None) -> Found:
@@ -233,17 +242,20 @@ def _header(root: Path) -> dict[str, Any]:
 def _from_index(root: Path, index: Path) -> Found:
     entries: list[RawEntry] = []
     orphans: list[Orphan] = []
-    lines: dict[str, int] = {}
+    known: set[str] = set()
+    source = str(index)
+    interned: dict[str | None, str | None] = {}  # speakers and languages: one object for each
     for number, line in read_lines(index):
-        where = f"{index}, line {number}"
+        where = f"{source}, line {number}"
         row = json_object(where, line)
         name = _id(where, row)
-        if name in lines:
+        if name in known:
+            first = next(at for at, other in read_lines(index) if _id(source, json_object(source, other)) == name)
             raise DataError(
-                f"{index}: the id {name!r} occurs twice (lines {lines[name]} and {number})",
+                f"{index}: the id {name!r} occurs twice (lines {first} and {number})",
                 hint="every pair needs its own id",
             )
-        lines[name] = number
+        known.add(name)
         pred, pred_key = _reference(root, where, row, "pred")
         target, target_key = _reference(root, where, row, "target")
         free, free_key = _reference(root, where, row, "free_running")
@@ -264,13 +276,13 @@ def _from_index(root: Path, index: Path) -> Found:
             free,
             length,
             _string(where, row, "text") or "",
-            _string(where, row, "speaker"),
-            _string(where, row, "language"),
+            interned.setdefault(speaker := _string(where, row, "speaker"), speaker),
+            interned.setdefault(language := _string(where, row, "language"), language),
             pred_key,
             target_key,
             free_key,
         )
-        entries.append(RawEntry(entry, where, ids, lengths))
+        entries.append(RawEntry(entry, source, number, ids, lengths))
     if not entries:
         what = f"its {len(orphans)} rows have no target and no audio, or no pred" if orphans else "it is empty"
         raise DataError(f"{index}: no pairs: {what}")
@@ -300,13 +312,24 @@ def _reference(root: Path, where: str, row: Mapping[str, Any], key: str) -> tupl
     value = _string(where, row, key)
     if value is None:
         return None, None
-    path = root / value
-    if "#" not in value or os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
-        return path, None
+    if "#" not in value:
+        return root / value, None
+    named = _SHARD.match(value)
+    if named is not None and (shard := _shard(root, named[1])) is not None:
+        return shard, named[2]
+    if os.path.exists(root / value):  # noqa: PTH110 - Path.exists raises for names that are too long
+        return root / value, None
+    if named is not None:
+        return root / named[1], named[2]
     name, _, part = value.rpartition("#")
-    return root / name, int(part) if part.isascii() and part.isdigit() and not name.endswith(
-        (".npz", ".safetensors")
-    ) else part
+    return root / name, int(part) if part.isascii() and part.isdigit() else part
+
+
+@functools.lru_cache(maxsize=64)
+def _shard(root: Path, name: str) -> Path | None:
+    """One object for the path of a shard that many pairs name; None if it is not there."""
+    path = root / name
+    return path if path.is_file() else None
 
 
 def _lengths(where: str, row: Mapping[str, Any]) -> tuple[int | None, tuple[int, ...] | None]:
@@ -350,7 +373,8 @@ def _items(item: RawEntry, used: set[Path]) -> Iterator[PairEntry]:
         if item.lengths is not None and len(item.lengths) > 1:
             raise DataError(f"{item.where}: {len(item.lengths)} lengths for one mel of shape {shape}")
         length = item.lengths[0] if item.lengths else entry.length
-        yield replace(entry, length=length, id=item.ids[0] if item.ids else entry.id)
+        same = length == entry.length and not item.ids
+        yield entry if same else replace(entry, length=length, id=item.ids[0] if item.ids else entry.id)
         return
     count = shape[0]
     target = _shape(entry.target, entry.target_key) if entry.target else None
@@ -437,26 +461,36 @@ def scan_shapes(entries: Sequence[PairEntry]) -> tuple[list[tuple[int, ...]], li
     Raises:
         DataError: not one prediction, or not one target, can be read.
     """
-    found: dict[str, list[tuple[int, ...]]] = {"pred": [], "target": []}
-    for side, shapes in found.items():
-        failed: DataError | None = None
-        named = 0
-        previous: tuple[Path, tuple[int, ...]] | None = None
-        for entry in entries:
-            path, key = (entry.pred, entry.pred_key) if side == "pred" else (entry.target, entry.target_key)
-            if path is None:
-                continue
-            named += 1
-            if previous is not None and previous[0] == path and isinstance(key, int):  # items of one batch
-                continue
-            try:
-                shape = array_shape(path, key)
-            except DataError as error:
-                failed = failed or error
-                continue
-            previous = (path, shape)
-            shapes.append(shape)
-        if named and not shapes and failed is not None:
-            what = "prediction" if side == "pred" else "target"
-            raise DataError(f"not one of the {named} {what}s can be read; the first: {failed}")
-    return found["pred"], found["target"]
+    sides = (_Side("prediction"), _Side("target"))
+    for entry in entries:
+        sides[0].see(entry.pred, entry.pred_key)
+        if entry.target is not None:
+            sides[1].see(entry.target, entry.target_key)
+    for side in sides:
+        if side.named and not side.shapes and side.failed is not None:
+            raise DataError(f"not one of the {side.named} {side.what}s can be read; the first: {side.failed}")
+    return sides[0].shapes, sides[1].shapes
+
+
+class _Side:
+    """Shapes of the predictions, or of the targets."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.named = what, 0
+        self.shapes: list[tuple[int, ...]] = []
+        self.failed: DataError | None = None
+        self._previous: Path | None = None
+        self._interned: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+    def see(self, path: Path, key: str | int | None) -> None:
+        """One more file."""
+        self.named += 1
+        if isinstance(key, int) and path == self._previous:  # items of one batch
+            return
+        try:
+            shape = array_shape(path, key)
+        except DataError as error:
+            self.failed = self.failed or error
+            return
+        self._previous = path
+        self.shapes.append(self._interned.setdefault(shape, shape))

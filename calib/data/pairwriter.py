@@ -18,11 +18,12 @@ from calib.data.arrays import check_layout
 from calib.data.clip import Clip
 from calib.data.files import atomic_writer, digest, ensure_writable, write_json
 from calib.data.pairfiles import HEADER_NAME, INDEX_NAME, SCHEMA, arrays_below
+from calib.data.shards import ShardWriter
 from calib.data.sources.base import Item, Source
 from calib.data.sources.names import safe_name
 from calib.errors import DataError, UsageError
 
-__all__ = ["Matching", "PairsWriter", "examples", "index_pairs", "match_names"]
+__all__ = ["Matching", "PairsWriter", "examples", "index_line", "index_pairs", "match_names", "pair_is_whole", "shard_key", "write_index", "write_pair"]  # fmt: skip
 
 _SIDES = {"pred": "predictions", "target": "targets", "free_running": "free_running"}
 
@@ -94,30 +95,17 @@ class PairsWriter:
         """
         if name in self._rows:
             raise DataError(f"{self.root}: the pair {name!r} is written twice")
-        if target is None and audio is None:
-            raise DataError(f"{name}: a pair needs a target or audio")
-        stem = safe_name(name)
-        row: dict[str, Any] = {"id": name}
-        arrays: dict[str, str] = {}
-        for side, array in (("pred", pred), ("target", target), ("free_running", free_running)):
-            if array is not None:
-                row[side] = f"{_SIDES[side]}/{stem}.npy"
-                self._save(self.root / row[side], array, name)
-                arrays[row[side]] = _file_digest(self.root / row[side])
-        if audio is not None:
-            row["audio"] = _relative(Path(audio), self.root)
-        row |= {key: value for key, value in (("text", text), ("speaker", speaker), ("language", language)) if value}
-        self._rows[name] = row
-        return {"row": row, "arrays": arrays}
+        record = write_pair(
+            self.root, name, pred, target, audio=audio, free_running=free_running, text=text, speaker=speaker, language=language
+        )  # fmt: skip
+        self._rows[name] = record["row"]
+        return record
 
     def adopt(self, records: Iterable[Mapping[str, Any]]) -> bool:
         """Take over pairs that an interrupted run wrote: all of them, or none if any array is missing or altered."""
         records = list(records)
-        for record in records:
-            for relative, wanted in record["arrays"].items():
-                path = self.root / relative
-                if not path.is_file() or _file_digest(path) != wanted:
-                    return False
+        if not all(pair_is_whole(self.root, record) for record in records):
+            return False
         self._rows.update({record["row"]["id"]: dict(record["row"]) for record in records})
         return True
 
@@ -131,20 +119,88 @@ class PairsWriter:
             raise DataError(f"{self.root}: no pairs were written")
         _write_index(self.root, self._rows.values(), {**self.header, "layout": "TM"}, force=self._force)
 
-    def _save(self, path: Path, array: np.ndarray, name: str) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            value = np.ascontiguousarray(array, dtype="<f4")
-        if value.ndim != 2 or not value.size:
-            raise DataError(f"{name}: a mel to write has shape {value.shape}; it must be (T, M)")
-        temporary = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.lib.format.write_array(file, value, version=(1, 0), allow_pickle=False)
-            temporary.replace(path)  # no fsync: the index, written last, says which arrays count
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+
+def write_pair(
+    root: Path,
+    name: str,
+    pred: np.ndarray,
+    target: np.ndarray | None = None,
+    *,
+    audio: str | Path | None = None,
+    free_running: np.ndarray | None = None,
+    text: str = "",
+    speaker: str | None = None,
+    language: str | None = None,
+    shard: ShardWriter | None = None,
+    shard_name: str = "",
+) -> dict[str, Any]:
+    """Write the arrays of one pair below ``root``, each in a file of its own, or into a shard.
+
+    Args:
+        root: the PAIRS folder.
+        name: the id.
+        pred: ``(T', M)``.
+        target: ``(T, M)``, or None if ``audio`` is given.
+        audio: the audio file.
+        free_running: ``(T'', M)``, or None.
+        text: what is said.
+        speaker: name, or None.
+        language: code, or None.
+        shard: where the arrays go; None: files.
+        shard_name: path of the finished shard below ``root``.
+
+    Returns:
+        ``row``: the line of the index; ``arrays``: digests of the files, or what `ShardWriter.adopt` needs.
+
+    Raises:
+        DataError: a shape is not ``(T, M)``, or the disk is full.
+    """
+    if target is None and audio is None:
+        raise DataError(f"{name}: a pair needs a target or audio")
+    stem = safe_name(name)
+    row: dict[str, Any] = {"id": name}
+    files: dict[str, str] = {}
+    places: list[list[Any]] = []
+    for side, array in (("pred", pred), ("target", target), ("free_running", free_running)):
+        if array is None:
+            continue
+        if shard is not None:
+            row[side] = f"{shard_name}#{shard_key(side, name)}"
+            places.append(shard.add(shard_key(side, name), array))
+        else:
+            row[side] = f"{_SIDES[side]}/{stem}.npy"
+            _save(root / row[side], array, name)
+            files[row[side]] = _file_digest(root / row[side])
+    if audio is not None:
+        row["audio"] = _relative(Path(audio), root)
+    row |= {key: value for key, value in (("text", text), ("speaker", speaker), ("language", language)) if value}
+    return {"row": row, "arrays": files if shard is None else places}
+
+
+def pair_is_whole(root: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the files that `write_pair` wrote are there and unaltered."""
+    return all((root / name).is_file() and _file_digest(root / name) == wanted for name, wanted in record["arrays"].items())  # fmt: skip
+
+
+def shard_key(side: str, name: str) -> str:
+    """The name of an array in a shard: ``pred/LJ001-0001``."""
+    return f"{side}/{safe_name(name)}"
+
+
+def _save(path: Path, array: np.ndarray, name: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = np.ascontiguousarray(array, dtype="<f4")
+    if value.ndim != 2 or not value.size:
+        raise DataError(f"{name}: a mel to write has shape {value.shape}; it must be (T, M)")
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.lib.format.write_array(file, value, version=(1, 0), allow_pickle=False)
+        temporary.replace(path)  # no fsync: the index, written last, says which arrays count
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _file_digest(path: Path) -> str:
@@ -152,18 +208,27 @@ def _file_digest(path: Path) -> str:
 
 
 def _write_index(root: Path, rows: Iterable[Mapping[str, Any]], header: Mapping[str, Any], *, force: bool) -> None:
-    ordered = sorted(rows, key=lambda row: str(row["id"]))
+    write_index(root, (index_line(row) for row in sorted(rows, key=lambda row: str(row["id"]))), header, force=force)
+
+
+def write_index(root: Path, lines: Iterable[bytes], header: Mapping[str, Any], *, force: bool) -> None:
+    """Write ``pairs.json``, then ``pairs.jsonl`` from its lines (sorted by id; blocks of several lines are fine).
+
+    Raises:
+        UsageError: they exist and ``force`` is false.
+        DataError: the disk is full.
+    """
     write_json(
         root / HEADER_NAME,
         {"schema": SCHEMA, **{key: value for key, value in header.items() if key != "schema"}},
         force=force,
     )
     with atomic_writer(root / INDEX_NAME, force=force) as file:
-        for row in ordered:
-            file.write(_line(row))
+        file.writelines(lines)
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
+def index_line(row: Mapping[str, Any]) -> bytes:
+    """A row of ``pairs.jsonl``."""
     text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
         return text.encode() + b"\n"

@@ -44,6 +44,24 @@ _T = TypeVar("_T")
 _FORMS = "a spec is an entry-point name, package.module:factory, or path/to/file.py:factory"
 _SPACES = ("raw", "normalized")
 _KINDS = ("mean", "sample", None)
+# calib's own names, for a checkout whose installed metadata is older than it; a test holds them to pyproject.toml.
+_OWN = {
+    "calib.models": {
+        "reference": "calib.models.reference:factory",
+        "speecht5": "calib.models.huggingface:make_speecht5",
+        "fastspeech2-conformer": "calib.models.huggingface:make_fastspeech2_conformer",
+    },
+    "calib.vocoders": {
+        "griffin-lim": "calib.vocoders.griffin_lim:factory",
+        "unrolled": "calib.vocoders.unrolled:factory",
+        "hifigan": "calib.vocoders.hifigan:factory",
+        "bigvgan": "calib.vocoders.bigvgan:factory",
+        "vocos": "calib.vocoders.vocos:factory",
+        "speecht5-hifigan": "calib.vocoders.huggingface:factory",
+        "torchscript": "calib.vocoders.exported:factory",
+        "torch-export": "calib.vocoders.exported:factory",
+    },
+}
 # Exit statuses of an interruption: a signal handler's SystemExit is no fault of the plug-in it struck.
 _INTERRUPTED = (130, 143)
 # Modules that plug-in files brought from their own folders. Two plug-ins may each have a ``utils.py``.
@@ -51,7 +69,12 @@ _siblings: dict[str, Path] = {}
 
 
 def load_model(
-    spec: str, checkpoint: str | None = None, device: str = "cpu", options: Mapping[str, Any] | None = None
+    spec: str,
+    checkpoint: str | None = None,
+    device: str = "cpu",
+    options: Mapping[str, Any] | None = None,
+    *,
+    python: str | None = None,
 ) -> AcousticModel:
     """Make the acoustic model that ``spec`` names.
 
@@ -60,30 +83,53 @@ def load_model(
         checkpoint: handed to the factory as it is.
         device: a torch device name; see `resolve_device`.
         options: keyword arguments of the factory; see `parse_options`.
+        python: another interpreter to run the plug-in in; see `calib.models.bridge`.
 
     Raises:
-        UsageError: no such name, module, file or factory.
+        UsageError: no such name, module, file, factory or interpreter.
         PluginError: the plug-in failed, or what it made breaks `calib.models.protocol.AcousticModel`.
     """
-    made = _make(spec, "calib.models", "--model", checkpoint=checkpoint, device=device, options=options or {})
+    made = _make(
+        spec, "calib.models", "--model", checkpoint=checkpoint, device=device, options=options or {}, python=python
+    )
     return cast("AcousticModel", _check_model(spec, made))
 
 
 def load_vocoder(
-    spec: str, checkpoint: str | None = None, device: str = "cpu", options: Mapping[str, Any] | None = None
+    spec: str,
+    checkpoint: str | None = None,
+    device: str = "cpu",
+    options: Mapping[str, Any] | None = None,
+    *,
+    python: str | None = None,
 ) -> Vocoder:
     """Make the vocoder that ``spec`` names; arguments and errors as for `load_model`."""
-    made = _make(spec, "calib.vocoders", "--vocoder", checkpoint=checkpoint, device=device, options=options or {})
+    made = _make(
+        spec, "calib.vocoders", "--vocoder", checkpoint=checkpoint, device=device, options=options or {}, python=python
+    )
     return cast("Vocoder", _check_vocoder(spec, made))
 
 
 # --- from spec to object --------------------------------------------------------------------------------------------
 
 
-def _make(spec: str, group: str, flag: str, *, checkpoint: str | None, device: str, options: Mapping[str, Any]) -> Any:
+def _make(
+    spec: str,
+    group: str,
+    flag: str,
+    *,
+    checkpoint: str | None,
+    device: str,
+    options: Mapping[str, Any],
+    python: str | None = None,
+) -> Any:
     for reserved in ("checkpoint", "device"):
         if reserved in options:
             raise UsageError(f"{reserved} is no plug-in option; it has a flag of its own")
+    if python is not None:
+        from calib.models.bridge import open_bridge
+
+        return open_bridge(python, spec, checkpoint, device, options)
     path, colon, attribute = spec.rpartition(":")
     if spec.endswith(".py"):
         path, attribute = spec, "factory"
@@ -103,8 +149,11 @@ def _make(spec: str, group: str, flag: str, *, checkpoint: str | None, device: s
 
 def _from_entry_point(name: str, group: str, flag: str) -> Callable[..., Any]:
     found = {point.name: point for point in entry_points(group=group)}
+    if name not in found and name in _OWN.get(group, {}):
+        module, _, attribute = _OWN[group][name].partition(":")
+        return _callable(name, getattr(importlib.import_module(module), attribute))
     if name not in found:
-        near = nearest(name, found)
+        near = nearest(name, {*found, *_OWN.get(group, {})})
         hint = f"{near}; {_FORMS}" if near else _FORMS
         raise UsageError(f"{flag} {name}: no plug-in of that name is installed", hint=hint)
     return _callable(name, call_plugin(name, found[name].load))

@@ -53,7 +53,10 @@ class AcousticModel(Protocol):
 
     Optional:
         ``generate(text, *, speaker_audio, language, temperature, top_p, seed) -> (T, M)`` for free running;
-        ``load_report() -> Mapping`` of what the checkpoint restored; ``module``, a torch module.
+        ``stream(...)`` with the same arguments, which yields the same mel in parts as they are made;
+        ``load_report() -> Mapping`` of what the checkpoint restored (`calib.models.restoring`); ``module``, a torch
+        module; ``fresh(seed) -> Mapping``, the state dict of that module built anew and never trained; ``remarks``,
+        sentences that are said once when it is loaded; ``notices``, what a call wants said.
     """
 
     frontend: str | Mapping[str, Any]

@@ -107,9 +107,8 @@ def start(audio: Path, plugin: str, tmp_path: Path, out: str) -> subprocess.Pope
     running = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    ledger = tmp_path / out / "ledger.jsonl"
     for _ in range(600):
-        if ledger.exists() and ledger.read_bytes().count(b"\n") >= 2:
+        if any(path.read_bytes().count(b"\n") >= 2 for path in (tmp_path / out / ".work").glob("*/0*.jsonl")):
             return running
         assert running.poll() is None, "it ended before it could be stopped"
         time.sleep(0.02)

@@ -99,6 +99,12 @@ class ReferenceModel:
         """What the checkpoint restored: tensor names by fate, and by module. See :func:`inspect_checkpoint`."""
         return self._report
 
+    def fresh(self, seed: int) -> Mapping[str, torch.Tensor]:
+        """The state of the same network before any training, for ``calib check model``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Network().state_dict()
+
     @torch.inference_mode()
     def teacher_force(self, batch: Sequence[Utterance]) -> list[np.ndarray]:
         """Predict each utterance's mel, ``(T, M)``, every frame from the true frames before it.

@@ -1,0 +1,56 @@
+"""Probes of a running model: faults that no statistic of its predictions shows.
+
+Each probe alters one thing, runs the model, and compares. The map:
+
+- :mod:`~calib.models.probes.scene` - what a probe gets (a model, some utterances) and gives (a finding);
+- :mod:`~calib.models.probes.weights` - what the checkpoint filled, what was never trained;
+- :mod:`~calib.models.probes.forced` - determinism, padding, causality, text, speaker, movement over time;
+- :mod:`~calib.models.probes.free` - sampling, stopping, repeats and skips.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from calib.errors import CalibError, DataError
+from calib.models.probes import forced, free, weights
+from calib.models.probes.scene import Finding, Scene, TooSlowError
+
+__all__ = ["PROBES", "Finding", "Scene", "probe_all"]
+
+PROBES: dict[str, Callable[[Scene], Finding]] = {
+    "restored": weights.restored,
+    "fresh-init": weights.fresh,
+    "reload": weights.reloaded,
+    "determinism": forced.determinism,
+    "movement": forced.movement,
+    "padding": forced.padding,
+    "causality": forced.causality,
+    "text": forced.text,
+    "speaker": forced.speaker,
+    "stopping": free.stopping,
+    "alignment": free.alignment,
+    "sampling": free.sampling,
+}
+
+
+def probe_all(scene: Scene, only: Sequence[str] | None = None) -> Iterator[Finding]:
+    """Every probe (or those of ``only``), each with what it cost; one that the model cannot take is skipped with the reason.
+
+    A plug-in that fails inside a probe fails that probe, and the others are still made.
+    """
+    for name, probe in PROBES.items():
+        if only is not None and name not in only:
+            continue
+        started = time.perf_counter()
+        try:
+            found = probe(scene)
+        except DataError as error:
+            found = Finding(name, "skipped", f"the model refuses what the probe asks: {error.message}")
+        except TooSlowError as error:
+            found = Finding(name, "skipped", str(error), advice="--budget SECONDS allows more, --no-free-running none")
+        except CalibError as error:
+            found = Finding(name, "fail", f"the model fails: {error.message}", advice=error.hint)
+        yield dataclasses.replace(found, seconds=time.perf_counter() - started)

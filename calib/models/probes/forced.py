@@ -1,0 +1,207 @@
+"""Probes of teacher forcing: what the prediction depends on, and what it must not depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from calib.models.probes.scene import Finding, Limit, Scene, change
+from calib.models.protocol import Utterance
+
+__all__ = ["causality", "determinism", "movement", "padding", "speaker", "text"]
+
+SAME = Limit("change", ">", 1e-3, "units")
+TEXT = Limit("change", "<", 0.02, "units")
+VOICE = Limit("change", "<", 1e-3, "units")
+STILL = Limit("sd within bins over the target's", "<", 0.2)
+FLAT = Limit("sd within bins over the target's", "<", 0.5)
+REACH = 12
+"""Frames that a post-net may look ahead: five convolutions of width 5 reach 10; rounded up for a reduction factor of 2."""
+_LONG = 60
+
+
+def determinism(scene: Scene) -> Finding:
+    """Two passes over one batch; the random state is not set anew in between."""
+    once = scene.teacher.predict(scene.batch[:2])
+    again = scene.teacher.predict(scene.batch[:2], reseed=False)
+    size = scene.changes(again, once) if [len(m) for m in once] == [len(m) for m in again] else float("inf")
+    evidence = {"change": size, "utterances": len(once)}
+    if SAME.broken(size):
+        return Finding(
+            "determinism", "fail", f"two passes differ by {size:.3g} units: dropout is on, or the model draws", evidence, str(SAME),
+            "call eval() (Keras: training=False), and give a sampling model a seed of its own",
+        )  # fmt: skip
+    word = "the same" if size == 0 else f"the same to {size:.1e} units"
+    return Finding("determinism", "pass", f"two passes are {word}", evidence, str(SAME))
+
+
+def padding(scene: Scene) -> Finding:
+    """The shortest utterance alone, and beside the longest."""
+    if not scene.model.padding_safe:
+        return Finding(
+            "padding", "skipped", "the model declares padding_safe = False and is run one utterance at a time"
+        )
+    ordered = sorted(scene.batch, key=lambda u: len(u.mel))
+    short, long = ordered[0], ordered[-1]
+    if len(short.mel) == len(long.mel):
+        return Finding("padding", "skipped", "all utterances have one length, so nothing was padded")
+    alone, beside = scene.teacher.predict([short])[0], scene.teacher.predict([short, long])[0]
+    size = change(beside, alone, scene.unit) if len(beside) == len(alone) else float("inf")
+    moved = np.abs(beside[: len(alone)] - alone[: len(beside)]).max(1) > SAME.value * scene.unit
+    evidence = {"change": size, "frames": len(short.mel), "padded_to": len(long.mel), "frames_moved": int(moved.sum())}
+    if SAME.broken(size):
+        where = "in the last frames" if moved.any() and np.nonzero(moved)[0][0] > len(moved) - 30 else "all along"
+        return Finding(
+            "padding", "fail", f"padded from {len(short.mel)} to {len(long.mel)} frames the prediction changes by {size:.3g} units, {where}",
+            evidence, str(SAME), "mask padding in attention and before every convolution; until then padding_safe = False",
+        )  # fmt: skip
+    return Finding("padding", "pass", f"a padded batch changes nothing ({size:.1e} units)", evidence, str(SAME))
+
+
+def causality(scene: Scene) -> Finding:
+    """The true mel is altered from a frame on; what is predicted before it must stay."""
+    usable = [u for u in scene.batch if len(u.mel) >= _LONG]
+    if not usable:
+        return Finding("causality", "skipped", f"no utterance of at least {_LONG} frames")
+    early = reach = at_cut = after = 0.0
+    for u in usable:
+        cut = int(0.6 * len(u.mel))
+        mel = u.mel.copy()
+        mel[cut:] = mel[cut:][::-1, ::-1]
+        base = scene.teacher.predict([u])[0]
+        altered = scene.teacher.predict([dataclasses.replace(u, mel=mel)])[0]
+        n = min(len(base), len(altered))
+        moved = np.sqrt(np.mean(np.square(altered[:n].astype(np.float64) - base[:n]), axis=1)) / scene.unit
+        early = max(early, float(np.sqrt(np.mean(moved[: max(cut - REACH, 1)] ** 2))))
+        before = np.nonzero(moved[:cut] > SAME.value)[0]
+        reach = max(reach, float(cut - before[0]) if len(before) else 0.0)
+        at_cut, after = max(at_cut, float(moved[cut])), max(after, float(moved[cut + 1 :].mean()))
+    evidence = {
+        "change_before": early,
+        "reach_frames": reach,
+        "change_at": at_cut,
+        "change_after": after,
+        "utterances": len(usable),
+    }
+    limit = f"{SAME} earlier than {REACH} frames before the altered ones"
+    if scene.model.autoregressive is False:
+        if SAME.broken(max(early, after, at_cut)):
+            return Finding(
+                "causality", "warn", "the model is declared non-autoregressive, and its prediction follows the true mel: an alignment made from it, or a leak; from outside the two cannot be told apart",
+                evidence, limit, "with durations given from a file only a leak is left",
+            )  # fmt: skip
+        return Finding("causality", "pass", "the prediction does not depend on the true mel", evidence, limit)
+    if SAME.broken(early):
+        return Finding(
+            "causality", "fail", f"altering the future changes the past by {early:.3g} units, as far as {reach:.0f} frames ahead: the decoder sees what it is to predict",
+            evidence, limit, "look at the decoder's self-attention mask: is it inverted, or missing? Every teacher-forced figure of this model is too good",
+        )  # fmt: skip
+    if not reach and SAME.broken(at_cut):
+        return Finding(
+            "causality", "fail", f"each prediction sees the very frame that it predicts (it moves by {at_cut:.3g} units): the decoder's input is not shifted",
+            evidence, f"{SAME} at the first altered frame", "shift the true mel by one frame, with zeros first",
+        )  # fmt: skip
+    if not SAME.broken(max(after, at_cut)):
+        return Finding(
+            "causality", "warn", "the prediction does not depend on the true mel at all, although the model is taken to be autoregressive",
+            evidence, limit, "declare autoregressive = False, or hand the true mel to the decoder",
+        )  # fmt: skip
+    look = f"; it looks {reach:.0f} frames ahead, as a post-net does" if reach else ""
+    return Finding("causality", "pass", f"the past does not move with the future{look}", evidence, limit)
+
+
+def text(scene: Scene) -> Finding:
+    """Each utterance with the text of another one."""
+    if len({u.text for u in scene.batch if u.text.strip()}) < 2:
+        return Finding("text", "skipped", "fewer than two different texts in the corpus")
+    texts = [u.text for u in scene.batch]
+    swapped = [dataclasses.replace(u, text=_other(texts, k)) for k, u in enumerate(scene.batch)]
+    pairs = [(s, b, u) for s, b, u in zip(scene.predict(swapped), scene.base, scene.batch, strict=True)]
+    size = float(np.sqrt(np.mean([change(s, b, scene.unit) ** 2 for s, b, _ in pairs])))
+    evidence: dict[str, float] = {"change": size}
+    worse = None
+    if scene.model.output_space == "raw":
+        right, wrong = (float(np.mean([np.abs(p[: len(u.mel)] - u.mel[: len(p)]).mean() for p, u in which])) for which in ([(b, u) for _, b, u in pairs], [(s, u) for s, _, u in pairs]))  # fmt: skip
+        worse = wrong / max(right, 1e-9) - 1
+        evidence |= {"mae_own_text": right, "mae_other_text": wrong, "mae_rise": worse}
+    if TEXT.broken(size):
+        return Finding(
+            "text", "fail", f"another text changes the prediction by {size:.3g} units: the text is not used", evidence, str(TEXT),
+            "look at the attention over the text: its mask, whether it ever becomes monotonic, and whether the encoder was restored",
+        )  # fmt: skip
+    if worse is not None and worse < 0.01:
+        return Finding(
+            "text", "warn", f"another text changes the prediction by {size:.3g} units, and makes it no worse ({worse:+.1%} of MAE): what is read is not what is said",
+            evidence, "rise of MAE < 1 %", "are texts and recordings paired rightly? is the tokenizer that of the training?",
+        )  # fmt: skip
+    rise = "" if worse is None else f", and its error rises by {worse:.0%}"
+    return Finding(
+        "text", "pass", f"another text changes the prediction by {size:.2g} units{rise}", evidence, str(TEXT)
+    )
+
+
+def speaker(scene: Scene) -> Finding:
+    """Each utterance with the voice of another speaker: name, and reference mel."""
+    names = [u.speaker for u in scene.batch]
+    several = len({name for name in names if name is not None}) > 1
+    swapped = []
+    for k, u in enumerate(scene.batch):
+        other = _other_voice(scene.batch, k) if several else None
+        # One voice only: the same recording with its bins moved, which is another voice to any encoder.
+        mel = np.roll(_heard(u), 8, axis=1) if other is None else _heard(other)
+        name = u.speaker if other is None else other.speaker
+        swapped.append(dataclasses.replace(u, speaker=name, reference_mel=np.ascontiguousarray(mel)))
+    size = scene.changes(scene.predict(swapped))
+    evidence = {"change": size, "speakers": len(set(names))}
+    if not VOICE.broken(size):
+        return Finding(
+            "speaker", "pass", f"another voice changes the prediction by {size:.2g} units", evidence, str(VOICE)
+        )
+    if not several:
+        return Finding(
+            "speaker", "skipped", "one speaker in the corpus, and a changed reference has no effect: right for a model of one voice, dead conditioning in any other", evidence, str(VOICE),
+        )  # fmt: skip
+    return Finding(
+        "speaker", "fail", f"another speaker's name and reference change the prediction by {size:.1g} units: the conditioning is dead, or all are given one voice", evidence, str(VOICE),
+        "is the speaker encoder restored, and is its output used? does the plug-in pass u.speaker or u.reference_mel on?",
+    )  # fmt: skip
+
+
+def movement(scene: Scene) -> Finding:
+    """How much each bin moves over time, beside the target: a static mean spectrum passes every global check."""
+    own = np.sqrt(np.mean([np.var(mel.astype(np.float64), axis=0).mean() for mel in scene.base]))
+    if not np.isfinite(own):
+        return Finding("movement", "fail", "the prediction holds NaN or infinite values", {}, "finite")
+    ratio = float(own / scene.unit)
+    evidence = {"sd_within_bins": float(own), "ratio": ratio, "sd_all": float(np.concatenate(scene.base).std())}
+    if STILL.broken(ratio):
+        return Finding(
+            "movement", "fail", f"over time the bins move {ratio:.2g} times as much as the target's: a nearly static spectrum", evidence, str(STILL),
+            "the output layer is untrained or its input is dead; look at the training data (all-zero mels?) and at the loss floors (calib check loss)",
+        )  # fmt: skip
+    status = "warn" if FLAT.broken(ratio) else "pass"
+    advice = "over-smoothed, or in other units (calib diagnose tells which)" if status == "warn" else None
+    return Finding(
+        "movement",
+        status,
+        f"over time the bins move {ratio:.2f} times as much as the target's",
+        evidence,
+        str(FLAT),
+        advice,
+    )
+
+
+def _other(texts: list[str], k: int) -> str:
+    """The text of another utterance, the nearest in length, so that what changes is what is said and not how much."""
+    candidates = [t for t in texts if t != texts[k] and t.strip()]
+    return min(candidates, key=lambda t: abs(len(t) - len(texts[k])))
+
+
+def _heard(u: Utterance) -> np.ndarray:
+    """What a model that conditions on a recording hears of this voice."""
+    return u.mel if u.reference_mel is None else u.reference_mel
+
+
+def _other_voice(batch: list[Utterance], k: int) -> Utterance | None:
+    return next((u for u in (*batch[k + 1 :], *batch[:k]) if u.speaker != batch[k].speaker), None)

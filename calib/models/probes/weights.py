@@ -1,0 +1,156 @@
+"""Probes of the weights: what the checkpoint filled, and what looks as if it had never been trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from calib.errors import PluginError
+from calib.models.loading import call_plugin
+from calib.models.probes.scene import Finding, Limit, Scene
+from calib.models.protocol import AcousticModel
+from calib.models.restoring import SMALLEST, LoadReport, compare_with_fresh, report_faults
+
+__all__ = ["fresh", "reloaded", "restored"]
+
+SAME = Limit("change", ">", 1e-3, "units")
+
+_LEAST, _LEAST_BELOW = 2, 4
+"""Large tensors that a module needs before it is called untrained: one alone may be left as it was by light training."""
+_DEPTHS = 4
+_SHARE = 0.8
+
+
+def restored(scene: Scene) -> Finding:
+    """The plug-in's own account."""
+    if not hasattr(scene.model, "load_report"):
+        return Finding(
+            "restored",
+            "skipped",
+            "the model has no load_report()",
+            advice="calib.models.restoring.load_state makes one",
+        )
+    report = call_plugin(scene.teacher.spec, scene.model.load_report)
+    if not isinstance(report, Mapping):
+        raise PluginError(f"plug-in {scene.teacher.spec}: load_report returned a {type(report).__name__}")
+    faults = report_faults(report)
+    counts = {name: len(value) for name, value in report.items() if isinstance(value, (list, tuple))}
+    equal = len(report.get("equal_to_fresh_init") or ())
+    total = len(report.get("comparable") or report.get("restored") or ())
+    evidence: dict[str, Any] = {**counts, "by_module": _untrained(report)}
+    limit = "any tensor missing, of another shape or not finite; more than half equal to a fresh init"
+    if not faults:
+        return Finding(
+            "restored", "pass", f"all {counts.get('restored', 0)} tensors came from the checkpoint", evidence, limit
+        )
+    grave = any(report.get(fate) for fate in ("missing", "wrong_shape", "not_finite")) or equal > total / 2
+    return Finding(
+        "restored", "fail" if grave else "warn", "; ".join(faults), evidence, limit,
+        "is it the checkpoint of this model? do its names carry a prefix? was the optimiser's step ever taken?",
+    )  # fmt: skip
+
+
+def reloaded(scene: Scene) -> Finding:
+    """The model loaded once more, from another random state: what the checkpoint does not fill is drawn anew."""
+    if scene.reload is None:
+        return Finding("reload", "skipped", "the model cannot be loaded a second time here")
+    again = dataclasses.replace(scene.teacher, model=_with_other_random_state(scene.reload))
+    one = scene.batch[:1]
+    size = scene.changes(again.predict(one), scene.teacher.predict(one))
+    if SAME.broken(size):
+        return Finding(
+            "reload", "fail", f"loaded twice, the model gives two predictions ({size:.3g} units apart): some weights are drawn anew at each load", {"change": size}, str(SAME),
+            "the checkpoint does not hold them: look at the names of load_state_dict(strict=False)",
+        )  # fmt: skip
+    return Finding(
+        "reload", "pass", f"loaded twice, it predicts the same ({size:.1e} units)", {"change": size}, str(SAME)
+    )
+
+
+def _with_other_random_state(load: Callable[[], AcousticModel]) -> AcousticModel:
+    torch: Any = sys.modules.get("torch")
+    before = None if torch is None else torch.random.get_rng_state()
+    state, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 - what plug-ins draw from
+    try:
+        random.seed(4711)
+        np.random.seed(4711)  # noqa: NPY002
+        if torch is not None:
+            torch.manual_seed(4711)
+        return load()
+    finally:
+        random.setstate(state)
+        np.random.set_state(numbers)  # noqa: NPY002
+        if before is not None:
+            torch.random.set_rng_state(before)
+
+
+def fresh(scene: Scene) -> Finding:
+    """The weights beside those of the same network built anew with two other seeds."""
+    module, build = getattr(scene.model, "module", None), getattr(scene.model, "fresh", None)
+    if module is None or not hasattr(module, "state_dict") or build is None:
+        return Finding(
+            "fresh-init",
+            "skipped",
+            "the model has no module and fresh(seed) to compare it with",
+            advice="see docs/models.md",
+        )
+    states = [call_plugin(scene.teacher.spec, build, seed) for seed in (101, 202)]
+    state = call_plugin(scene.teacher.spec, module.state_dict)
+    report = compare_with_fresh(LoadReport(), state, states)
+    large = {name for name in report.comparable or () if state[name].numel() >= SMALLEST}
+    like = set(report.like_fresh_init or ())
+    by_module = {name: {"large_tensors": n, "like_a_fresh_init": m} for name, (n, m) in _counts(large, like, 1).items()}
+    large_in_all, like_in_all = len(large), len(like)
+    untrained: list[str] = []
+    for depth in range(1, _DEPTHS + 1):
+        for name, (n, m) in _counts(large, like, depth).items():
+            inside = any(name.startswith(one + ".") for one in untrained)
+            enough = n >= (_LEAST if depth == 1 else _LEAST_BELOW)
+            # A fresh tensor passes its test 19 times in 20, so of many some fail.
+            if enough and not inside and (m == n or (n >= 5 and m >= _SHARE * n)):
+                untrained.append(name)
+    evidence = {
+        "modules": by_module,
+        "large_tensors": large_in_all,
+        "like_a_fresh_init": like_in_all,
+        "untrained": untrained,
+    }
+    limit = f"a module of at least {_LEAST} tensors of {SMALLEST} values ({_LEAST_BELOW} inside another), all or of 5 and more {_SHARE:.0%} distributed as a fresh init's (Kolmogorov-Smirnov, 5 %)"
+    if not large_in_all:
+        return Finding("fresh-init", "skipped", "no tensor is large enough to tell its distribution", evidence, limit)
+    if untrained:
+        return Finding(
+            "fresh-init", "fail", f"{', '.join(untrained)}: large tensors distributed as a fresh init; never restored, or never trained",
+            evidence, limit, "compare the names of these tensors with those in the checkpoint",
+        )  # fmt: skip
+    return Finding(
+        "fresh-init", "pass", f"{like_in_all} of {large_in_all} large tensors are distributed as a fresh init's, and no module wholly", evidence, limit,
+    )  # fmt: skip
+
+
+def _counts(large: set[str], like: set[str], depth: int) -> dict[str, tuple[int, int]]:
+    """Large tensors, and those of them like a fresh init, of each module of ``depth`` names."""
+    out: dict[str, tuple[int, int]] = {}
+    for name in sorted(large):
+        parts = name.split(".")
+        if len(parts) > depth:
+            module = ".".join(parts[:depth])
+            n, m = out.get(module, (0, 0))
+            out[module] = (n + 1, m + (name in like))
+    return out
+
+
+def _untrained(report: Mapping[str, Any]) -> dict[str, str]:
+    """Module to "n of m" tensors equal to a fresh init, where there are any."""
+    out = {}
+    for name, fates in (report.get("modules") or {}).items():
+        equal = len(fates.get("equal_to_fresh_init") or ())
+        total = len(fates.get("comparable") or ()) or len(fates.get("restored") or ())
+        if equal:
+            out[str(name)] = f"{equal} of {max(total, equal)} equal to a fresh init"
+    return out

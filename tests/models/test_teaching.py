@@ -1,0 +1,83 @@
+"""How a model is called: without gradients, seeded, under autocast, and tried before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from calib.models.protocol import Utterance
+from calib.models.teaching import Teacher, check_claims
+
+
+class Model:
+    """Doubles a mel with torch, and remembers how it was called."""
+
+    frontend = "hifigan"
+    output_space = "raw"
+    kind = "mean"
+    autoregressive = False
+    padding_safe = True
+
+    def __init__(self) -> None:
+        self.weight = torch.full((8, 8), 1 / 3, requires_grad=True)
+        self.seen: list[tuple[bool, torch.dtype]] = []
+
+    def teacher_force(self, batch: Sequence[Utterance]) -> list[Any]:
+        out = [torch.from_numpy(one.mel) @ self.weight for one in batch]
+        self.seen.append((torch.is_inference_mode_enabled(), out[0].dtype))
+        return out
+
+
+class Drawing(Model):
+    """Adds noise."""
+
+    def teacher_force(self, batch: Sequence[Utterance]) -> list[Any]:
+        return [torch.from_numpy(one.mel) + torch.randn(one.mel.shape) for one in batch]
+
+
+class Leaking(Model):
+    """Adds the length of the batch."""
+
+    def teacher_force(self, batch: Sequence[Utterance]) -> list[Any]:
+        return [one.mel + 0.01 * max(len(other.mel) for other in batch) for one in batch]
+
+
+def utterances() -> list[Utterance]:
+    rng = np.random.default_rng(0)
+    return [Utterance(f"u{k}", rng.standard_normal((20 + 5 * k, 8)).astype(np.float32)) for k in range(3)]
+
+
+@pytest.mark.parametrize(("autocast", "dtype"), [(None, torch.float32), ("bf16", torch.bfloat16)])
+def test_no_gradients_and_the_precision_that_was_asked_for(autocast: str | None, dtype: torch.dtype) -> None:
+    model = Model()
+    mels = Teacher(model, "m", 8, autocast=autocast).predict(utterances())
+    assert model.seen == [(True, dtype)]
+    assert all(mel.dtype == np.float32 for mel in mels)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_what_a_batch_draws_depends_on_its_ids_and_the_seed_alone() -> None:
+    teacher, batch = Teacher(Drawing(), "m", 8), utterances()
+    first = teacher.predict(batch)
+    teacher.predict(batch[:1])
+    torch.manual_seed(5)
+    assert all(np.array_equal(a, b) for a, b in zip(first, teacher.predict(batch), strict=True))
+    other = Teacher(Drawing(), "m", 8, seed=1).predict(batch)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_claims_are_tried() -> None:
+    batch = utterances()
+    for model, deterministic, safe, words in (
+        (Model(), True, True, ""),
+        (Leaking(), True, False, "padding leaks"),
+        (Drawing(), False, False, "cannot be checked"),
+    ):
+        found = check_claims(Teacher(model, "m", 8), batch[0], [[batch[0], batch[2]]])
+        assert (found.deterministic, found.padding_safe) == (deterministic, safe)
+        assert words in "; ".join(found.findings)
+    assert check_claims(Teacher(Leaking(), "m", 8), batch[0], []).padding_safe
