@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type bench clean
+.PHONY: help setup demo pictures test lint type bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## Run the whole line on the embedded corpus and model: reports/demo/index.html
 	$(BIN)/calib demo --output reports/demo --force
+
+pictures: $(STAMP) ## Make the README's pictures anew from the reports (needs Chromium)
+	$(BIN)/python docs/pictures.py
 
 test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -37,10 +37,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "calib.commands.convert",
         "Mels calibrated and converted to another front end, for PAIRS or the fine-tuning of a vocoder",
     ),
+    "fold": ("calib.commands.fold", "The calibration written into the weights, proven equal or refused"),
     "synth": ("calib.commands.synth", "Text -> mel -> calibrated mel -> vocoder -> WAV"),
     "run": ("calib.commands.run", "The whole pipeline from one YAML file"),
     "demo": ("calib.commands.demo", "The whole pipeline on an embedded corpus and model, three cases side by side"),
     "check": ("calib.commands.check", "One question, one answer: data, loss, params"),
+    "new-adapter": (
+        "calib.commands.new_adapter",
+        "A plug-in file for a model, to start from: tacotron2, fastpitch, matcha, keras, blank",
+    ),
+    "schema": ("calib.commands.schema", "The JSON Schema of any file that calib writes"),
     "frontends": ("calib.commands.frontends", "The mel front ends that calib knows: list, show, diff"),
 }
 
@@ -113,6 +119,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run a command, and turn every outcome into its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    if args[:1] == ["stats"]:
+        # Its processes each use one library thread; numpy would start one a core while it is imported.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(args))
 
@@ -129,7 +138,7 @@ def _run(args: list[str]) -> int:
         return _interrupted()
     except _TerminatedError:
         terminal.warning(
-            "terminated: no half-written result was left behind; teacher-force and convert go on where they stopped when they are run again"
+            "terminated: no half-written result was left behind; stats, teacher-force and convert go on where they stopped when they are run again"
         )
         return 143
     except BrokenPipeError:
@@ -163,7 +172,7 @@ def _run(args: list[str]) -> int:
 
 def _interrupted() -> int:
     terminal.warning(
-        "interrupted: no half-written result was left behind; teacher-force and convert go on where they stopped when they are run again"
+        "interrupted: no half-written result was left behind; stats, teacher-force and convert go on where they stopped when they are run again"
     )
     return 130
 

@@ -406,6 +406,12 @@ class Diagnosis:
         plain["per_bin_params"] = self.per_bin_params
         return {"schema": "calib/diagnosis/1", **plain}
 
+    def _repr_html_(self) -> str:
+        """What Jupyter shows."""
+        from calib.diagnose.notebook import fragment
+
+        return fragment(self)
+
 
 _OTHERWISE = frozenset({"verdict", "faults"})  # have a form of their own
 

@@ -1,0 +1,130 @@
+"""The Python entry: ``calib.analyze(pairs)``, with everything that is read from disk or held in memory.
+
+``calib`` loads this module when ``calib.analyze`` is first asked for, so that ``import calib`` stays light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calib.diagnose.diagnosis import Diagnosis
+from calib.errors import UsageError
+from calib.training.collect import array
+
+__all__ = ["analyze"]
+
+Pair = tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """Pairs as the analysis reads them."""
+
+    names: list[str]
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+    speakers: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.pairs[index]
+
+    def speaker(self, index: int) -> str | None:
+        return self.speakers.get(self.names[index])
+
+
+def analyze(
+    pairs: str | Path | Mapping[str, Pair] | Sequence[Pair],
+    *,
+    frontend: str | None = None,
+    stats: str | Path | tuple[float, float] | None = None,
+    output_space: str | None = None,
+    kind: str | None = None,
+    autoregressive: bool | None = None,
+    speakers: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """Judge predictions against targets; what ``calib diagnose`` and ``calib report`` show.
+
+    Args:
+        pairs: a PAIRS folder, or predictions and targets in memory: ``{id: (prediction, target)}`` or a list of such
+            pairs. Arrays or tensors, ``(T, M)`` both, of one length, time first, without padding.
+        frontend: of the targets: a name, NAME@STATSFILE or a file (``calib frontends list``), or None.
+        stats: of the training data: ``(mean, sd)``, or for a PAIRS folder a statistics file; None: the targets' own.
+        output_space: ``raw`` or ``normalized``; None: what a PAIRS folder says, else raw.
+        kind: ``mean`` (L1, L2), ``sample`` (GAN, flow, diffusion) or None; a PAIRS folder says it itself.
+        autoregressive: whether the model saw the previous true frame; a PAIRS folder says it itself.
+        speakers: id to speaker, for pairs in memory.
+        seed: of everything random.
+
+    Returns:
+        The diagnosis. A notebook shows it as a card; ``to_json()`` gives plain values.
+
+    Raises:
+        UsageError: shapes or options that do not fit.
+        DataError: PAIRS cannot be opened.
+    """
+    if isinstance(pairs, (str, Path)):
+        return _from_disk(Path(pairs), frontend, stats, output_space, seed, {"kind": kind, "autoregressive": autoregressive, "speakers": speakers})  # fmt: skip
+    from calib.diagnose.analysis import analyze as judged
+    from calib.mel.frontend import FrontEnd
+    from calib.mel.variants import bank_geometry
+
+    named = (
+        list(pairs.items())
+        if isinstance(pairs, Mapping)
+        else [(f"utterance {k}", pair) for k, pair in enumerate(pairs)]
+    )
+    if not named:
+        raise UsageError("there are no pairs")
+    held = _InMemory([str(name) for name, _ in named], [_arrays(name, pair) for name, pair in named], speakers or {})
+    if isinstance(stats, (str, Path)):
+        raise UsageError("stats is a file; for pairs in memory give (mean, sd)")
+    fe = None if frontend is None else FrontEnd.load(frontend)
+    return judged(
+        held,
+        stats=stats,
+        stats_origin="the pairs' own targets" if stats is None else "the given statistics",
+        output_space=output_space or "raw",
+        kind=kind,
+        autoregressive=autoregressive,
+        seed=seed,
+        bank=bank_geometry(fe, held.pairs[0][1].shape[1]),
+        frame_seconds=None if fe is None else fe.hop_length / fe.sample_rate,
+    )
+
+
+def _arrays(name: object, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        prediction, target = pair
+    except (TypeError, ValueError):
+        raise UsageError(f"{name}: a pair is (prediction, target)") from None
+    p, y = (array(value).astype(np.float32, copy=False) for value in (prediction, target))
+    if p.ndim != 2 or p.shape != y.shape:
+        raise UsageError(f"{name}: the prediction has shape {p.shape}, the target {y.shape}; both must be (T, M)")
+    return p, y
+
+
+def _from_disk(
+    folder: Path, frontend: str | None, stats: Any, output_space: str | None, seed: int, unused: Mapping[str, Any]
+) -> Diagnosis:
+    from calib.commands.judge import JudgeConfig, judge
+
+    given = [name for name, value in unused.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)}: a PAIRS folder says that itself", hint="in its pairs.json or pairs.jsonl"
+        )
+    if isinstance(stats, tuple):
+        raise UsageError("stats is a pair of numbers; for a PAIRS folder give a statistics file")
+    path = None if stats is None else Path(stats)
+    return judge(JudgeConfig(folder, path, frontend, None, output_space, seed=seed)).diagnosis

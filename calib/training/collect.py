@@ -1,0 +1,182 @@
+"""Pairs as a validation pass gives them: exact sums over all frames, and a sample that never grows beyond a bound.
+
+The sample holds whole utterances: number k of the pass (counted from 0) is held when k is a multiple of the stride; when
+the sample would outgrow its bound the stride doubles and every other one is let go. The rule looks at nothing but k
+and the lengths, so two passes over the same data in the same order hold the same utterances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from calib.diagnose.moments import Moments, UnitMoments, unit_moments
+from calib.errors import UsageError
+
+__all__ = ["PairCollector", "Sample", "array"]
+
+LAYOUTS = ("TM", "MT")
+
+
+def array(value: Any) -> np.ndarray:
+    """A tensor (of any device and gradient) or an array as numpy.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().float().cpu().numpy()
+    out = np.asarray(value)
+    if out.dtype == object or out.dtype.kind not in "fiu":
+        raise UsageError(f"a mel is an array of numbers, got {type(value).__name__}")
+    return out
+
+
+@dataclass
+class Sample:
+    """Held pairs, as `calib.diagnose.analyze` reads them.
+
+    Args:
+        names: identity of each.
+        pairs: ``(prediction, target)``, float32 ``(T, M)`` both.
+    """
+
+    names: list[str]
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        """Identity of a pair."""
+        return self.names[index]
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Prediction and target."""
+        return self.pairs[index]
+
+    def speaker(self, index: int) -> str | None:
+        """Not known in a training loop."""
+        del index
+        return None
+
+
+class PairCollector:
+    """One validation pass.
+
+    Args:
+        max_frames: most frames that the sample holds.
+        layout: ``TM`` time first, ``MT`` bins first.
+
+    Raises:
+        UsageError: an unknown layout, or a sample of fewer than 300 frames, too few to judge.
+    """
+
+    def __init__(self, max_frames: int = 20_000, layout: str = "TM") -> None:
+        if layout not in LAYOUTS:
+            raise UsageError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
+        if max_frames < 300:
+            raise UsageError(f"max_frames is {max_frames}; fewer than 300 cannot be judged")
+        self.max_frames, self.layout = max_frames, layout
+        self.n_utterances = self.n_frames = self.n_bad = self.held_frames = 0
+        self.stride = 1
+        self.padded = False  # a batch came without lengths
+        self._held: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}
+        self._sums: _Sums | None = None
+
+    def add(self, pred: Any, target: Any, lengths: Any = None, names: Any = None) -> None:
+        """Add a batch ``(B, T, M)`` or one utterance ``(T, M)`` (with layout ``MT``: ``(…, M, T)``).
+
+        Args:
+            pred: predictions.
+            target: of the same bins; the frames that one has more than the other are left out.
+            lengths: valid frames of each, ``(B,)``; without them every frame counts.
+            names: identity of each, or None: their number in the pass.
+
+        Raises:
+            UsageError: shapes that do not fit.
+        """
+        p, y = (self._batch(value, what) for value, what in ((pred, "the prediction"), (target, "the target")))
+        if p.shape[0] != y.shape[0] or p.shape[2] != y.shape[2]:
+            raise UsageError(
+                f"the prediction has shape {p.shape}, the target {y.shape} (batch, time, bins)",
+                hint="time and bins are told apart by layout='TM' or 'MT'",
+            )
+        frames = min(p.shape[1], y.shape[1])
+        valid = (
+            np.full(p.shape[0], frames) if lengths is None else np.minimum(array(lengths).astype(int).ravel(), frames)
+        )
+        if valid.shape[0] != p.shape[0]:
+            raise UsageError(f"{valid.shape[0]} lengths for {p.shape[0]} utterances")
+        self.padded |= lengths is None and p.shape[0] > 1
+        for row, n in enumerate(valid):
+            if n > 0:
+                name = f"utterance {self.n_utterances}" if names is None else str(names[row])
+                self._one(name, p[row, :n], y[row, :n])
+
+    def _batch(self, value: Any, what: str) -> np.ndarray:
+        out = array(value)
+        if out.ndim == 2:
+            out = out[None]
+        if out.ndim != 3:
+            raise UsageError(f"{what} has shape {out.shape}; it must be (batch, time, bins) or (time, bins)")
+        return (out if self.layout == "TM" else out.swapaxes(1, 2)).astype(np.float32, copy=False)
+
+    def _one(self, name: str, p: np.ndarray, y: np.ndarray) -> None:
+        index, self.n_utterances = self.n_utterances, self.n_utterances + 1
+        self.n_frames += p.shape[0]
+        if np.isfinite(p).all() and np.isfinite(y).all():
+            if self._sums is None:
+                self._sums = _Sums(p.shape[1])
+            self._sums.add(p, y)
+        else:
+            self.n_bad += 1
+        if index % self.stride:
+            return
+        p, y = p[: self.max_frames].copy(), y[: self.max_frames].copy()
+        self._held[index] = name, p, y
+        self.held_frames += p.shape[0]
+        while self.held_frames > self.max_frames and len(self._held) > 1:
+            self.stride *= 2
+            for dropped in [k for k in self._held if k % self.stride]:
+                self.held_frames -= self._held.pop(dropped)[1].shape[0]
+
+    def sample(self) -> Sample:
+        """What is held, in the order of the pass."""
+        return Sample([name for name, _, _ in self._held.values()], [(p, y) for _, p, y in self._held.values()])
+
+    def moments(self) -> Moments | None:
+        """Of every finite frame; None where there is none."""
+        return None if self._sums is None else Moments([self._sums.result()])
+
+    def mae(self) -> float | None:
+        """Mean absolute error over every finite frame, in the mel's unit."""
+        return None if self._sums is None else self._sums.absolute / (self._sums.unit.n * self._sums.unit.mean_p.size)
+
+
+class _Sums:
+    """Sums over all frames: utterances merge by the parallel update of Chan, Golub and LeVeque (1983)."""
+
+    def __init__(self, n_mels: int) -> None:
+        zero = np.zeros(n_mels)
+        self.unit = UnitMoments(0, zero, zero, zero, zero, zero)
+        self.absolute = 0.0
+
+    def add(self, p: np.ndarray, y: np.ndarray) -> None:
+        self.absolute += float(np.abs(p - y).sum(dtype=np.float64))
+        a, b = self.unit, unit_moments(p, y)
+        n = a.n + b.n
+        dp, dy, share = b.mean_p - a.mean_p, b.mean_y - a.mean_y, a.n * b.n / n
+        self.unit = UnitMoments(
+            n,
+            a.mean_p + dp * b.n / n,
+            a.mean_y + dy * b.n / n,
+            a.pp + b.pp + dp * dp * share,
+            a.yy + b.yy + dy * dy * share,
+            a.py + b.py + dp * dy * share,
+        )
+
+    def result(self) -> UnitMoments:
+        return self.unit
