@@ -72,7 +72,7 @@ def test_errors_and_console_import_nothing_above_them() -> None:
     assert offences(layer("console.py"), ("calib.errors",)) == []
 
 
-@pytest.mark.parametrize("name", ["mel", "data", "run", "diagnose", "models", "vocoders", "report"])
+@pytest.mark.parametrize("name", ["mel", "data", "run", "diagnose", "models", "vocoders", "speech", "report"])
 def test_no_library_layer_imports_a_command_or_the_command_line(name: str) -> None:
     assert [
         f"{path} imports {found}"

@@ -14,7 +14,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,9 @@ def calib(*arguments: object, allowed: tuple[int, ...] = (0,)) -> int:
     return code
 
 
-def train(*arguments: object) -> float:
-    """The reference model's trainer; how long it took, in s."""
-    started = time.monotonic()
+def train(*arguments: object) -> None:
+    """The reference model's trainer."""
     subprocess.run([sys.executable, "-m", "calib.models.reference.train", *map(str, arguments)], check=True)
-    return time.monotonic() - started
 
 
 def judged(work: Path, name: str, params: Path | None) -> dict[str, Any]:
@@ -106,10 +103,9 @@ def main() -> None:
         if not (work / "stats.json").exists():
             train("--speech", "--out", work / "speech", "--force", *common)
             calib("stats", work / "speech", "--frontend", "hifigan", "-o", work / "stats.json", "--force")
-        seconds = {}
         for name, how in (("raw", ["--raw"]), ("normalised", ["--stats", work / "stats.json"])):
             if not (work / name / "model.safetensors").exists():
-                seconds[name] = train(*how, "--out", work / name, "--steps", options.steps, *common)
+                train(*how, "--out", work / name, "--steps", options.steps, *common)
         params = work / "params.json"
         found = {name: judged(work, name, params if name == "raw" else None) for name in MODELS}
         speech = {name: spoken(work, name, None) for name in MODELS}
@@ -120,7 +116,6 @@ def main() -> None:
         "steps": options.steps,
         "minutes_of_speech": options.minutes_of_speech,
         "seed": options.seed,
-        "training_seconds": seconds,
         "teacher_forced": found,
         "free_running": speech,
         "versions": {name: version(name) for name in ("numpy", "scipy", "torch")}

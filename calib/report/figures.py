@@ -5,93 +5,53 @@ Every function returns a `Figure`, or raises `Skip` with the reason why there is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calib.diagnose.analysis import AffineMap, Diagnosis
+from calib.report.canvas import WIDTH, Chart, Painter, Skip, new_canvas, r_limits, summary, why_missing
+from calib.report.fitfigures import local_map, residuals
+from calib.report.smoothfigures import bin_errors, modulation, taylor, variances
 from calib.report.svg import CALIBRATED, CONSTANT, GRID, INK, PREDICTION, TARGET, drawing, inline_svg
-from calib.report.wording import correlation, number, percent, written_row
+from calib.report.wording import correlation, fit_title, number, percent, written_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["Chart", "Skip", "charts", "why_missing"]
-
-_WIDTH = 4.2  # inches: 403 px, so that text stays readable when a phone shows it at 310
+__all__ = ["Chart", "Skip", "charts", "painters", "why_missing"]
 
 
-class Skip(Exception):  # noqa: N818 - not an error: a reason
-    """Why a figure is not drawn."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One figure of the page.
-
-    Args:
-        key: short name, also the prefix of its ids.
-        title: for people.
-        svg: the picture, or empty when skipped.
-        finding: what it shows, in words (also its text alternative), or why it was skipped.
-        skipped: whether there is no picture.
-    """
-
-    key: str
-    title: str
-    svg: str
-    finding: str
-    skipped: bool = False
-
-
-_Painter = Callable[[Diagnosis, str], "tuple[Canvas, str]"]
-
-
-def charts(d: Diagnosis, unit: str) -> dict[str, Chart]:
-    """Every chart by its key, drawn or skipped."""
-    painters: list[tuple[str, str, _Painter]] = [
+def painters() -> list[tuple[str, str, Painter]]:
+    """Key, title and painter of every chart; `calib.report.exports` draws the same ones into files."""
+    return [
         ("histogram", "Distributions", _histograms),
         ("density", "Prediction against target", _density),
         ("binmean", "Mean by mel bin", _bin_means),
         ("binsd", "Standard deviation by mel bin", _bin_sds),
         ("binr", "Correlation by mel bin", _bin_r),
         ("lag", "Correlation by lag", _lags),
+        ("residual", "Residuals by predicted value", residuals),
+        ("binerror", "Residuals by mel bin", bin_errors),
+        ("modulation", "Modulation spectrum", modulation),
+        ("variance", "Global variance by mel bin", variances),
+        ("taylor", "Taylor diagram", taylor),
     ]
+
+
+def charts(d: Diagnosis, unit: str) -> dict[str, Chart]:
+    """Every chart by its key, drawn or skipped."""
     with drawing():
-        return {key: _chart(key, title, paint, d, unit) for key, title, paint in painters}
+        return {key: _chart(key, title, paint, d, unit) for key, title, paint in painters()}
 
 
-def _chart(key: str, title: str, paint: _Painter, d: Diagnosis, unit: str) -> Chart:
+def _chart(key: str, title: str, paint: Painter, d: Diagnosis, unit: str) -> Chart:
     try:
         canvas, finding = paint(d, unit)
     except Skip as skip:
         return Chart(key, title, "", str(skip), skipped=True)
     return Chart(key, title, inline_svg(canvas, key, f"{title}. {finding}"), finding)
-
-
-def why_missing(d: Diagnosis, *keys: str) -> str:
-    """The recorded reason for something that is not there."""
-    for key in keys:
-        if key in d.skipped:
-            return d.skipped[key]
-    return next(iter(d.skipped.values()), d.verdict.sentence or "it was not computed")
-
-
-def _canvas(height: float = 2.45) -> tuple[Canvas, Axes]:
-    from matplotlib.figure import Figure as New
-
-    canvas = New(figsize=(_WIDTH, height), layout="constrained")
-    axes = canvas.add_subplot()
-    axes.grid(visible=True, color=GRID, linewidth=0.6)
-    axes.tick_params(length=0)
-    return canvas, axes
-
-
-def _summary(d: Diagnosis, key: str) -> float:
-    return d.summary.get(key, float("nan"))
 
 
 _AFTER = {
@@ -115,7 +75,7 @@ def _histograms(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
         ("calibrated", _AFTER.get(d.method, "prediction after the fit"), h["edges"], CALIBRATED),
     ]
     strips = [strip for strip in strips if strip[0] in h]
-    canvas = New(figsize=(_WIDTH, 2.95), layout="constrained")
+    canvas = New(figsize=(WIDTH, 2.95), layout="constrained")
     grid = canvas.subplots(len(strips), 1, sharex=True, squeeze=False)[:, 0]
     spans = [_support(np.asarray(edges), np.asarray(h[key])) for key, _, edges, _ in strips]
     low, high = min(a for a, _ in spans), max(b for _, b in spans)
@@ -131,8 +91,8 @@ def _histograms(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
         axes.tick_params(length=0)
     grid[-1].set_xlabel(unit)
     finding = (
-        f"Target: mean {number(_summary(d, 'target_mean'))}, standard deviation {number(_summary(d, 'target_sd'))} {unit}. "
-        f"Prediction: mean {number(_summary(d, 'prediction_mean'))}, standard deviation {number(_summary(d, 'prediction_sd'))} {unit}. "
+        f"Target: mean {number(summary(d, 'target_mean'))}, standard deviation {number(summary(d, 'target_sd'))} {unit}. "
+        f"Prediction: mean {number(summary(d, 'prediction_mean'))}, standard deviation {number(summary(d, 'prediction_sd'))} {unit}. "
         "Each strip is drawn to its own peak."
     )
     return canvas, finding
@@ -152,7 +112,7 @@ def _support(edges: np.ndarray, heights: np.ndarray) -> tuple[float, float]:
 def _curves(d: Diagnosis, what: str, unit: str) -> tuple[Canvas, Axes]:
     if not d.per_bin:
         raise Skip(why_missing(d, "per_bin", "metrics"))
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     bins = np.arange(d.n_mels)
     axes.plot(bins, d.per_bin[f"target_{what}"], color=TARGET, label="target")
     axes.plot(bins, d.per_bin[f"prediction_{what}"], color=PREDICTION, label="prediction", linestyle=(0, (5, 1.5)))
@@ -198,11 +158,11 @@ def _bin_r(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
     if "r" not in d.per_bin:
         raise Skip(why_missing(d, "per_bin", "metrics"))
     r = np.asarray(d.per_bin["r"], dtype=float)
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     if d.null is not None:
         axes.axhspan(-d.null.limit, d.null.limit, color=CONSTANT, alpha=0.22, linewidth=0)
     axes.plot(np.arange(r.size), r, color=PREDICTION)
-    axes.set(xlabel="mel bin, low to high", ylabel="r (no unit)", xlim=(0, max(r.size - 1, 1)), ylim=_r_limits(r))
+    axes.set(xlabel="mel bin, low to high", ylabel="r (no unit)", xlim=(0, max(r.size - 1, 1)), ylim=r_limits(r))
     good = r[np.isfinite(r)]
     if not good.size:
         return canvas, "No bin has a correlation: a standard deviation is zero."
@@ -217,24 +177,7 @@ def _bin_r(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
     )
 
 
-def _r_limits(values: np.ndarray) -> tuple[float, float]:
-    good = values[np.isfinite(values)]
-    low = float(good.min()) if good.size else 0.0
-    return (-1.0, 1.0) if low < -0.35 else (min(-0.1, low * 1.2), 1.0)
-
-
 # --- prediction against target ----------------------------------------------------------------------------------
-
-
-def _local(d: Diagnosis, row_name: str) -> AffineMap | None:
-    """The map of a row as it acts on the prediction after denormalisation (the axis of the density)."""
-    row = d.row(row_name)
-    if row.slope is None or row.intercept is None:
-        return None
-    if d.output_space != "normalized":
-        return AffineMap(row.slope, row.intercept)
-    slope = row.slope / d.mel_std
-    return AffineMap(slope, row.intercept - slope * d.mel_mean)
 
 
 def _density(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
@@ -242,7 +185,7 @@ def _density(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
         raise Skip(why_missing(d, "density", "histograms"))
     x, y = np.asarray(d.density["edges_prediction"]), np.asarray(d.density["edges_target"])
     counts = np.asarray(d.density["counts"], dtype=float)
-    canvas, axes = _canvas(2.95)
+    canvas, axes = new_canvas(2.95)
     shade = np.log1p(counts.T) / max(float(np.log1p(counts.max())), 1e-9)
     picture = np.empty((*shade.shape, 4))
     picture[..., :3] = (0.36, 0.49, 0.66)
@@ -252,9 +195,9 @@ def _density(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
     )
     ends = np.array([x[0], x[-1]])
     name = written_row(d) if d.method != "identity" else "ols"
-    fit, constant = _local(d, name), _local(d, "global_mean")
+    fit, constant = local_map(d, name), local_map(d, "global_mean")
     if fit is not None:
-        axes.plot(ends, fit(ends), color=CALIBRATED, linewidth=2.2, label=f"fit: {d.row(name).title}")
+        axes.plot(ends, fit(ends), color=CALIBRATED, linewidth=2.2, label=f"fit: {fit_title(d.row(name))}")
     if constant is not None:
         axes.plot(
             ends, constant(ends), color=CONSTANT, linestyle=(0, (2, 2)), linewidth=1.8, label="constant: global mean"
@@ -267,10 +210,10 @@ def _density(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
 
 def _density_finding(d: Diagnosis, unit: str, fit: AffineMap | None, x: np.ndarray, y: np.ndarray) -> str:
     parts = [
-        f"Pooled r {correlation(_summary(d, 'r'))}, within bin {correlation(_summary(d, 'r_w'))}; r² is {percent(_summary(d, 'r_squared'))}."
+        f"Pooled r {correlation(summary(d, 'r'))}, within bin {correlation(summary(d, 'r_w'))}; r² is {percent(summary(d, 'r_squared'))}."
     ]
     if fit is not None:
-        rise = fit.slope * _summary(d, "prediction_sd") / max(_summary(d, "target_sd"), 1e-12)
+        rise = fit.slope * summary(d, "prediction_sd") / max(summary(d, "target_sd"), 1e-12)
         flat = " It is nearly flat: it answers the target's mean whatever the model says." if abs(rise) < 0.15 else ""
         parts.append(
             f"The fitted line is target = {number(fit.slope)} × prediction {'-' if fit.intercept < 0 else '+'} {number(abs(fit.intercept))} {unit}.{flat}"
@@ -290,7 +233,7 @@ def _lags(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
         raise Skip(why_missing(d, "null", "metrics"))
     lags = np.array(sorted(d.probe.by_lag))
     r = np.array([d.probe.by_lag[int(lag)] for lag in lags])
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     if d.null is not None:
         axes.axhspan(-d.null.limit, d.null.limit, color=CONSTANT, alpha=0.22, linewidth=0)
     axes.axhline(0, color=INK, linewidth=0.8)
@@ -298,7 +241,7 @@ def _lags(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
     axes.set(
         xlabel="lag, frames (positive: the prediction is late)",
         ylabel="r within bin (no unit)",
-        ylim=_r_limits(r),
+        ylim=r_limits(r),
         xticks=lags[::2],
     )
     best = d.probe.best_lag

@@ -11,8 +11,11 @@ import numpy as np
 
 from calib.diagnose.analysis import Diagnosis
 from calib.diagnose.causes import worst_first
+from calib.diagnose.legs.result import Legs
 
-__all__ = ["Example", "IndexEntry", "Report", "ReportInput"]
+__all__ = ["NEEDS_LEGS", "Example", "IndexEntry", "Report", "ReportInput", "Setting"]
+
+NEEDS_LEGS = "needs what the vocoder wants (--vocoder-frontend NAME, or --vocoder SPEC) and the audio (--audio SOURCE)"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Example:
         target: mel, ``(T, M)``, in the target's unit.
         prediction: the same shape and unit, before the calibration.
         calibrated: the same, after it.
-        audio: label (``target``, ``raw``, ``calibrated``, ``constant``) to samples in [-1, 1] and sample rate in Hz.
+        audio: label to samples in [-1, 1] and sample rate in Hz: ``recording``, and through the vocoder ``target`` (copy
+            synthesis), ``raw``, ``calibrated``, ``constant``.
         notes: what a listener must know, for example why a sound is missing.
     """
 
@@ -40,6 +44,38 @@ class Example:
     calibrated: np.ndarray
     audio: Mapping[str, tuple[np.ndarray, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that can change the result.
+
+    Args:
+        group: what it belongs to, for people (``options``, ``front end``).
+        name: of the setting.
+        value: that was used.
+        default: that would have been; the page marks what differs.
+    """
+
+    group: str
+    name: str
+    value: Any
+    default: Any
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is not the default."""
+        return bool(self.value != self.default)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "group": self.group,
+            "name": self.name,
+            "value": self.value,
+            "default": self.default,
+            "changed": self.changed,
+        }
 
 
 @dataclass(frozen=True)
@@ -56,7 +92,11 @@ class ReportInput:
         fmax: upper edge in Hz, or None.
         provenance: what can change the result: versions, options, digests.
         written: content of ``mel_scaling_params.json`` if it was written, else None.
-        level_match: bring every sound to the loudness (RMS) of the target's; the gain is stated beside each.
+        level_match: bring every sound to the loudness (RMS) of the first; the gain is stated beside each.
+        legs: target, prediction and what the vocoder wants, or None where they were not measured.
+        legs_skipped: why they were not.
+        settings: what can change the result and has a default.
+        texts: utterance to its text and language, for the table of all utterances.
     """
 
     title: str
@@ -68,7 +108,11 @@ class ReportInput:
     fmax: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     written: Mapping[str, Any] | None = None
-    level_match: bool = False
+    level_match: bool = True
+    legs: Legs | None = None
+    legs_skipped: str = NEEDS_LEGS
+    settings: tuple[Setting, ...] = ()
+    texts: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
-
 from calib import __version__
 from calib.diagnose.analysis import Diagnosis
-from calib.diagnose.causes import percent_sure, which_of, worst_first
-from calib.diagnose.faults.evidence import Finding
-from calib.diagnose.verdict import Check
 from calib.errors import UsageError
-from calib.report import wording
-from calib.report.inputs import Example, IndexEntry, Report, ReportInput
+from calib.report import headline, legpicture, utterances, wording
+from calib.report.inputs import IndexEntry, Report, ReportInput, Setting
+from calib.report.margins import Margins, margins
 
 if TYPE_CHECKING:
     import jinja2
@@ -32,15 +28,8 @@ __all__ = ["build_index", "build_report"]
 
 _FOLDER = Path(__file__).parent
 _MAX_EXAMPLES = 12
-_PIXELS = 640_000  # over all spectrograms of a page: keeps it below 1.5 MB without sound
 _MAX_NOTES = 40
-_MAX_TEXT = 2_000
 _MAX_UNIT = 28
-_IDENTITY = (
-    "The exact identity was written: nothing needed repair.",
-    "The exact identity was written: level and scale need no repair. The findings below do.",
-)
-_STATUS = {"pass": "Pass", "warn": "Warning", "fail": "Fail"}
 
 
 def build_report(data: ReportInput) -> Report:
@@ -74,7 +63,7 @@ def build_index(entries: Sequence[IndexEntry], title: str) -> str:
         if entry.mae_before is not None and entry.mae_after is not None and entry.mae_constant is not None:
             after = [("after the fit" + (", refused" if entry.refusal else ""), entry.mae_after, "c")]
             kept = entry.mae_after == entry.mae_before
-            bars = _bars(
+            bars = headline.bars(
                 [
                     ("as it is", entry.mae_before, "p"),
                     *([] if kept else after),
@@ -87,20 +76,23 @@ def build_index(entries: Sequence[IndexEntry], title: str) -> str:
                 "files": files,
                 "audio": audio,
                 "bars": bars,
-                "status": _STATUS.get(entry.status, entry.status),
+                "status": headline.STATUS.get(entry.status, entry.status),
                 **paths,
             }
         )
-    return _render("index.html.j2", {"title": title, "cases": cases}, media="'self' file:")
+    return _render(
+        "index.html.j2", {"title": title, "cases": cases}, media="'self' file:", styles=("style.css", "index.css")
+    )
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
 
 
-def _render(name: str, context: Mapping[str, Any], media: str = "data:") -> str:
+def _render(name: str, context: Mapping[str, Any], media: str = "data:", styles: Sequence[str] = ("style.css",)) -> str:
     from markupsafe import Markup
 
-    css, script = (_FOLDER.joinpath(file).read_text(encoding="utf-8") for file in ("style.css", "script.js"))
+    css = "".join(_FOLDER.joinpath(file).read_text(encoding="utf-8") for file in styles)
+    script = _FOLDER.joinpath("script.js").read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; media-src {media}; style-src {_sha(css)}; script-src {_sha(script)}; base-uri 'none'; form-action 'none'"
     own = {"css": Markup(css), "script": Markup(script), "policy": policy, "version": __version__}  # noqa: S704 - calib's own files
     return _environment().get_template(name).render({**own, **context})
@@ -125,7 +117,7 @@ def _environment() -> jinja2.Environment:
         "rule": wording.rule,
         "unitless": wording.unitless,
         "commands": wording.commands,
-        "pct": wording.percent,
+        "times": wording.times,
     }
     return environment
 
@@ -141,36 +133,75 @@ def _context(data: ReportInput) -> dict[str, Any]:
     drawn = figures.charts(d, unit)
     shown = data.examples[:_MAX_EXAMPLES]
     notes = [*d.verdict.warnings, *d.notes]
+    sure = margins(d)
+    full, cut = utterances.examples(data, shown)
+    listed = utterances.table(data, shown)
     return {
         "title": data.title,
         "d": d,
         "v": d.verdict,
         "unit": unit,
-        "status": _STATUS.get(d.status, d.status),
-        "findings": [_finding(finding, d) for finding in worst_first(d.faults)],
-        "skips": _skips(d.skipped),
-        "outcome": _outcome(data),
+        "status": headline.STATUS.get(d.status, d.status),
+        "counts": headline.counts(d),
+        "findings": headline.findings(d),
+        "skips": headline.skips(d.skipped),
+        "outcome": headline.outcome(data),
         "worth": wording.worth(d, unit) if some else None,
-        "bars": _bars(_bar_rows(d)) if some else [],
+        "bars": headline.bars(headline.bar_rows(d)) if some else [],
+        "look": utterances.look(data, shown) if some else None,
         "why": figures.why_missing(d, "fits", "metrics"),
         "why_utterances": figures.why_missing(d, "utterances", "metrics"),
         "facts": _facts(data),
-        "rules": _rules(d.verdict.checks),
+        "rules": headline.rules(d.verdict.checks) if d.verdict.checks else [],
         "notes": notes[:_MAX_NOTES],
         "more_notes": max(len(notes) - _MAX_NOTES, 0),
-        "predictors": _records(tables.predictor_frame(d)) if some else [],
+        "predictors": _predictors(d, sure if isinstance(sure, Margins) else None) if some else [],
+        "sure": sure if isinstance(sure, Margins) else None,
+        "unsure": sure if isinstance(sure, str) else None,
         "intervals": _records(tables.interval_frame(d, unit)),
         "figures": _records(tables.figures_frame(d, unit)),
-        "utterances": _records(tables.utterance_frame(d)),
-        "n_all": len(d.utterances),
+        "skills": _records(tables.skill_frame(d)),
+        "bands": _records(tables.band_frame(d)),
+        "fits": _records(tables.fit_frame(d)),
+        "legs": legpicture.leg_picture(d, data.legs, data.legs_skipped),
         "charts": {key: {"chart": chart, "svg": Markup(chart.svg)} for key, chart in drawn.items()},  # noqa: S704 - serialised by ElementTree
-        "examples": [_example(example, data, _PIXELS // (3 * len(shown))) for example in shown],
+        "examples": full,
+        "cut": cut,
         "more_examples": len(data.examples) - len(shown),
+        "n": d.n_utterances,
+        "all": {**listed, "json": Markup(listed["json"])},  # noqa: S704 - escaped where it is made
         "colour_bar": media.colour_bar(),
         "level_match": data.level_match,
         "parameters": _json(data.written) if data.written is not None else None,
+        "settings": _settings(data.settings),
         "provenance": _json({"calib": __version__, **data.provenance}),
     }
+
+
+def _predictors(d: Diagnosis, sure: Margins | None) -> list[dict[str, Any]]:
+    from calib.report import tables
+
+    own = {} if sure is None else {d.best_constant.name: sure.constant, d.after.name: sure.after, "before": sure.before}
+    return [{**row, "margin": own.get(row["name"])} for row in _records(tables.predictor_frame(d))]
+
+
+def _settings(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """What was changed first; values for people."""
+
+    def plain(value: Any) -> str:
+        return "none" if value is None else wording.clipped(value, 80)
+
+    rows = sorted(settings, key=lambda setting: not setting.changed)
+    return [
+        {
+            "group": each.group,
+            "name": each.name,
+            "value": plain(each.value),
+            "default": plain(each.default),
+            "changed": each.changed,
+        }
+        for each in rows
+    ]
 
 
 def _short(unit: str) -> str:
@@ -185,88 +216,6 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _json(value: Any) -> str:
     return wording.visible(json.dumps(wording.finite(value), indent=2, ensure_ascii=False, allow_nan=False), keep="\n")
-
-
-def _outcome(data: ReportInput) -> dict[str, str]:
-    """What became of the parameter file: one short line and one that explains it."""
-    v = data.diagnosis.verdict
-    if data.written is not None and v.refusal:
-        return {
-            "line": "A parameter file was written by force, against this verdict.",
-            "more": v.refusal[:1].upper() + v.refusal[1:] + ".",
-        }
-    if v.refusal:
-        return {"line": "Nothing was repaired. No parameter file was written.", "more": ""}
-    if data.written is not None:
-        identity = data.diagnosis.method == "identity"
-        return {
-            "line": _IDENTITY[bool(data.diagnosis.faults)] if identity else "A parameter file was written.",
-            "more": "",
-        }
-    return {
-        "line": "No parameter file was written by this report.",
-        "more": "This verdict allows one: calib fit-scaler PAIRS.",
-    }
-
-
-def _finding(finding: Finding, d: Diagnosis) -> dict[str, Any]:
-    entry = finding.entry
-    sentence = f"{entry.title}: {finding.detail}" if finding.detail else entry.title
-    return {
-        "status": entry.severity,
-        "chip": _STATUS[entry.severity],
-        "title": f"The prediction is {sentence}",
-        "sure": percent_sure(finding),
-        "evidence": finding.evidence,
-        "cause": entry.cause,
-        "step": entry.next_step,
-        "command": entry.command,
-        "others": finding.others,
-        "apart": d.skipped.get(which_of(finding)),
-    }
-
-
-def _skips(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What was skipped, together where the reason is the same."""
-    by_reason: dict[str, list[str]] = {}
-    for what, reason in skipped.items():
-        by_reason.setdefault(reason, []).append(what)
-    return [(", ".join(what), reason) for reason, what in by_reason.items()]
-
-
-def _rules(checks: Sequence[Check]) -> list[tuple[Check, bool]]:
-    """The rules without repetition, and whether each is one of those that decided: the last ones that hold together."""
-    kept = list(dict.fromkeys(reversed(checks)))[::-1]
-    start = len(kept)
-    while start and kept[start - 1].holds:
-        start -= 1
-    if start == len(kept):  # the last one failed, and that decided
-        start -= 1
-    return [(check, row >= start) for row, check in enumerate(kept)]
-
-
-def _bar_rows(d: Diagnosis) -> list[tuple[str, float, str]]:
-    rows = [("as it is", d.row("before").mae, "p")]
-    if d.method != "identity":
-        title = wording.fit_title(d.after) + ("" if d.verdict.writes else ", refused")
-        rows.append((title, d.after.mae, "c"))
-    return rows + [(row.title, row.mae, "k") for row in d.rows if row.name in wording.CONSTANTS]
-
-
-def _bars(rows: list[tuple[str, float, str]]) -> list[dict[str, Any]]:
-    """Bars to one scale; ``mark`` is where the best constant (kind ``k``) ends, in per cent of the width."""
-    top = max((value for _, value, _ in rows if np.isfinite(value)), default=0.0) or 1.0
-    best = min((value for _, value, kind in rows if kind == "k"), default=0.0)
-    return [
-        {
-            "title": title,
-            "value": value,
-            "kind": kind,
-            "width": f"{100 * value / top if np.isfinite(value) else 0:.2f}",
-            "mark": f"{100 * best / top:.2f}",
-        }
-        for title, value, kind in rows
-    ]
 
 
 def _facts(data: ReportInput) -> list[tuple[str, str]]:
@@ -296,74 +245,6 @@ def _why(d: Diagnosis) -> str:
     return next(iter(d.skipped.values()), d.verdict.sentence)
 
 
-# --- examples ---------------------------------------------------------------------------------------------------
-
-
-def _example(example: Example, data: ReportInput, pixels: int) -> dict[str, Any]:
-    from calib.report import media
-
-    own = next((u for u in data.diagnosis.utterances if u.name == example.name), None)
-    scale = media.common_scale(example.target)
-    mels = []
-    fitted = "calibrated" if data.diagnosis.verdict.writes else "after the refused fit"
-    for title, mel in (("target", example.target), ("prediction", example.prediction), (fitted, example.calibrated)):
-        if scale is None or mel.ndim != 2 or not mel.size:
-            continue
-        mels.append(
-            {
-                "title": title,
-                "url": media.mel_image(mel, scale, pixels),
-                "finding": _mel_finding(mel, scale, data.unit),
-                "alt": f"{title} spectrogram",
-            }
-        )
-    tag = wording.language_tag(example.language)
-    text = example.text[:_MAX_TEXT]
-    if len(example.text) > _MAX_TEXT:
-        text += f"… ({len(example.text):,} characters, {_MAX_TEXT:,} are shown)"
-    return {
-        "name": example.name,
-        "role": example.role,
-        "text": wording.visible(text, keep="\n\t"),
-        "lang": tag,
-        "dir": wording.direction(example.language),
-        "own": own,
-        "scale": scale,
-        "mels": mels,
-        "axis": _time_axis(example.target.shape[0], data.hop_seconds),
-        "band": _band(example.target.shape[-1] if example.target.ndim == 2 else 0, data.fmin, data.fmax),
-        "sounds": media.sounds(example.audio, level_match=data.level_match),
-        "notes": example.notes,
-        "after": "as it is (identity)" if data.diagnosis.method == "identity" else "after the fit",
-    }
-
-
-def _mel_finding(mel: np.ndarray, scale: Any, unit: str) -> str:
-    good = mel[np.isfinite(mel)]
-    if not good.size:
-        return "no finite value"
-    text = f"mean {wording.number(float(good.mean(dtype=np.float64)))}, sd {wording.number(float(good.std(dtype=np.float64)))} {unit}"
-    below, above = scale.outside(mel)
-    outside = [
-        f"{wording.percent(share)} of it lies {side} the colour scale"
-        for share, side in ((below, "below"), (above, "above"))
-        if share >= 0.02
-    ]
-    broken = [f"{mel.size - good.size:,} values are not finite"] if good.size < mel.size else []
-    return "; ".join([text, *outside, *broken])
-
-
-def _time_axis(frames: int, hop: float | None) -> list[str]:
-    if not hop:
-        return ["0", f"{frames // 2:,}", f"{frames:,} frames"]
-    return ["0 s", f"{frames * hop / 2:.2f} s", f"{frames * hop:.2f} s"]
-
-
-def _band(n_mels: int, fmin: float | None, fmax: float | None) -> str:
-    edge = f", {wording.number(fmin or 0.0)} to {wording.number(fmax)} Hz" if fmax else ""
-    return f"{n_mels} mel bins{edge}, low at the bottom"
-
-
 # --- twin and paths ---------------------------------------------------------------------------------------------
 
 
@@ -379,6 +260,7 @@ def _twin(data: ReportInput) -> dict[str, Any]:
         }
         for e in data.examples
     ]
+    sure = margins(data.diagnosis)
     plain = {
         "schema": "calib/report/1",
         "title": data.title,
@@ -387,6 +269,9 @@ def _twin(data: ReportInput) -> dict[str, Any]:
         "written": data.written,
         "diagnosis": data.diagnosis.to_json(),
         "examples": examples,
+        "margins": dataclasses.asdict(sure) if isinstance(sure, Margins) else {"skipped": sure},
+        "legs": {"skipped": data.legs_skipped} if data.legs is None else data.legs.to_json(),
+        "settings": [setting.to_json() for setting in data.settings],
         "provenance": data.provenance,
     }
     out: dict[str, Any] = wording.finite(plain)

@@ -1,8 +1,7 @@
-"""The tables of the report, as pandas frames: one row a predictor, an interval, an utterance."""
+"""The tables of the report, as pandas frames: one row a predictor, an interval, a fit."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from calib.diagnose.analysis import Diagnosis
@@ -11,9 +10,7 @@ from calib.report.wording import CONSTANTS, number, written_row
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MAX_UTTERANCES", "figures_frame", "interval_frame", "predictor_frame", "utterance_frame"]
-
-MAX_UTTERANCES = 500
+__all__ = ["band_frame", "figures_frame", "fit_frame", "interval_frame", "predictor_frame", "skill_frame"]
 
 _SUMMARY = {
     "target_mean": ("target, mean", "unit"),
@@ -49,11 +46,14 @@ _BY_BIN = "by bin"
 
 
 def predictor_frame(d: Diagnosis) -> pd.DataFrame:
-    """Every predictor and constant, with its errors out of sample and in sample."""
+    """Every predictor and constant, with its errors out of sample and in sample, against identity and best constant."""
     import pandas as pd
 
     frame: pd.DataFrame = pd.DataFrame([vars(row) for row in d.rows])
     frame["constant"] = frame["name"].isin(CONSTANTS)
+    identity, constant = d.row("before").mae, d.best_constant.mae
+    frame["to_identity"] = frame["mae"] / identity if identity > 0 else float("nan")
+    frame["to_constant"] = frame["mae"] / constant if constant > 0 else float("nan")
     frame["best"] = frame["mae"].eq(frame["mae"].min())
     shown = written_row(d)
     frame["mark"] = [_mark(d, name, shown) for name in frame["name"]]
@@ -86,10 +86,11 @@ def interval_frame(d: Diagnosis, unit: str) -> pd.DataFrame:
             "low": i.low,
             "high": i.high,
             "small": key in d.summary,
+            "line": key.startswith(("slope", "intercept")),
         }
         for key, i in d.intervals.items()
     ]
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=["name", "unit", "value", "low", "high", "small"])
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=["name", "unit", "value", "low", "high", "small", "line"])
     return frame
 
 
@@ -122,15 +123,54 @@ def figures_frame(d: Diagnosis, unit: str) -> pd.DataFrame:
     return frame
 
 
-def utterance_frame(d: Diagnosis) -> pd.DataFrame:
-    """The per-utterance table, the largest error after the fit first, at most `MAX_UTTERANCES` rows."""
+def skill_frame(d: Diagnosis) -> pd.DataFrame:
+    """Skill of the prediction before and after against every predictor that knows nothing of the model."""
     import pandas as pd
 
-    columns = ["name", "speaker", "n_frames", "mae_before", "mae_after", "mae_constant", "r_w"]
-    worst = sorted(d.utterances, key=lambda u: (math.isnan(u.mae_after), -u.mae_after, u.name))[:MAX_UTTERANCES]
-    rows = [{**vars(u), "speaker": u.speaker or ""} for u in worst]
-    # Objects, not pandas' own strings: where pyarrow is installed those refuse ids that are not valid UTF-8.
-    frame: pd.DataFrame = pd.DataFrame(
-        {c: pd.Series([row[c] for row in rows], dtype=object if c in {"name", "speaker"} else None) for c in columns}
-    )
+    titles = {row.name: row.title for row in d.rows}
+    rows = [{"name": titles.get(s.name, s.name), "before": s.before, "after": s.after} for s in d.skills]
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=["name", "before", "after"])
+    return frame
+
+
+def band_frame(d: Diagnosis) -> pd.DataFrame:
+    """Modulation bands: distance and level in dB, before and after."""
+    import pandas as pd
+
+    before = d.modulation["before"].bands if "before" in d.modulation else []
+    after = {(b.low, b.high): b for b in (d.modulation["after"].bands if "after" in d.modulation else [])}
+    rows = []
+    for band in before:
+        then = after.get((band.low, band.high))
+        rows.append(
+            {
+                "band": f"{band.low:g} to {band.high:g}",
+                "unit": d.modulation["before"].spectra.unit,
+                "level": band.level,
+                "distance": band.distance,
+                "level_after": None if then is None else then.level,
+                "distance_after": None if then is None else then.distance,
+            }
+        )
+    frame: pd.DataFrame = pd.DataFrame(rows, dtype=object)
+    return frame
+
+
+def fit_frame(d: Diagnosis) -> pd.DataFrame:
+    """Every calibrator with its held-out score, simplest first."""
+    import pandas as pd
+
+    chosen = "" if d.selection is None else d.selection.chosen
+    rows = [
+        {
+            "title": fit.title.split(": ", 1)[0],
+            "parameters": fit.parameters,
+            "mse": fit.mse,
+            "variance_ratio": fit.variance_ratio,
+            "note": fit.note if fit.writable else f"no file can hold it{'; ' + fit.note if fit.note else ''}",
+            "chosen": fit.name == chosen,
+        }
+        for fit in d.fits
+    ]
+    frame: pd.DataFrame = pd.DataFrame(rows, dtype=object)
     return frame

@@ -31,6 +31,7 @@ __all__ = [
     "number",
     "percent",
     "rule",
+    "times",
     "unitless",
     "visible",
     "worth",
@@ -108,6 +109,13 @@ def correlation(value: float | None) -> str:
 def percent(share: float) -> str:
     """A share in per cent."""
     return f"{100 * share:.1f} %" if math.isfinite(share) else "not finite"
+
+
+def times(ratio: float | None) -> str:
+    """A ratio to another error, three digits."""
+    return (
+        "not finite" if ratio is None or not math.isfinite(ratio) else f"{ratio:.3g}" if ratio < 1e4 else number(ratio)
+    )
 
 
 def duration(frames: int, hop_seconds: float | None) -> str:

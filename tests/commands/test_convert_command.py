@@ -271,3 +271,13 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(calib: Command, corpus: P
         if name != "run.json":
             assert (corpus / "whole" / name).read_bytes() == (corpus / "out" / name).read_bytes(), name
     assert leftovers(corpus / "whole") == leftovers(corpus / "out")
+
+
+def test_two_processes_write_the_same_bytes_as_one(calib: Command, corpus: Path) -> None:
+    for jobs, name in ((1, "one"), (2, "two")):
+        done = calib("convert", "pairs", "--from", "hifigan", "--to", "tacotron2", "--audio", "audio", "--jobs", jobs, "-o", name)  # fmt: skip
+        assert done.code == 0, done.err
+    assert leftovers(corpus / "one") == leftovers(corpus / "two")
+    for name in leftovers(corpus / "one"):
+        if name != "run.json":
+            assert (corpus / "one" / name).read_bytes() == (corpus / "two" / name).read_bytes(), name

@@ -18,7 +18,9 @@ import pytest
 import soundfile
 from speechlike import RATE, voice
 
+from calib.commands import stats as stats_module
 from calib.commands import statswork
+from calib.errors import DataError
 from calib.mel.corpus import Measure
 from calib.run import ledger as ledger_module
 from calib.run.ledger import Ledger
@@ -111,7 +113,7 @@ def interrupted(calib: Cli, corpus: Path, *more: object, records: int = 7) -> No
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_an_interrupted_run_goes_on_to_the_same_bytes_and_measures_nothing_twice(
+def test_an_interrupted_run_goes_on_to_the_same_bytes_and_measures_nothing_good_twice(
     calib: Cli, corpus: Path, whole: bytes, measured: list[str], tmp_path: Path
 ) -> None:
     interrupted(calib, corpus)
@@ -119,7 +121,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_and_measures_nothing_twice
     done = calib(*arguments(corpus))
     assert done.code == 0, done.err
     assert (tmp_path / "s.json").read_bytes() == whole
-    assert sorted(measured) == sorted(f"c{k}" for k in range(COUNT))
+    assert sorted(measured) == sorted([*(f"c{k}" for k in range(COUNT)), "c5"]), "c5 could not be used, and is tried again"
     assert "7 parts of the corpus are done" in done.err
     # What the first run found unusual is said, too.
     assert "skipped c5" in done.err
@@ -137,7 +139,7 @@ def test_a_file_that_changed_meanwhile_is_measured_again(
     soundfile.write(corpus.parent / "wavs" / "c1.wav", voice(0.5, seed=99), RATE)
     measured.clear()
     assert calib(*arguments(corpus)).code == 0
-    assert sorted(measured) == sorted(["c1", *(f"c{k}" for k in range(7, COUNT))])
+    assert sorted(measured) == sorted(["c1", "c5", *(f"c{k}" for k in range(7, COUNT))]), "c5 could not be used"
     resumed = (tmp_path / "s.json").read_bytes()
     assert calib(*arguments(corpus, "--force", "--fresh")).code == 0
     assert (tmp_path / "s.json").read_bytes() == resumed
@@ -191,6 +193,50 @@ def test_what_is_refused_at_the_end_of_a_short_run_leaves_no_ledger(calib: Cli, 
     assert done.code == 3
     assert "1 of 12" in done.err
     assert not (tmp_path / LEDGER).exists()
+
+
+@pytest.mark.parametrize("size", [1, 4, 12])
+def test_what_could_not_be_used_is_tried_again_without_a_trace_in_the_file(
+    calib: Cli, corpus: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
+) -> None:
+    """A server that did not answer, a file that nobody might read: neither size nor time tell that it is mended."""
+    monkeypatch.setattr(statswork, "_MOST", size)
+    monkeypatch.setattr(statswork, "_LEAST", size)
+    real, away = Measure.__call__, {"c0", "c2", "c3"}
+
+    def failing(self: Measure, item: Any) -> Any:
+        if item.id in away:
+            raise DataError("the server did not answer")
+        return real(self, item)
+
+    monkeypatch.setattr(Measure, "__call__", failing)
+    monkeypatch.setattr(stats_module, "_WORTHLESS", 0.0)
+    refused = calib(*arguments(corpus))
+    assert refused.code == 3
+    assert "the server did not answer" in refused.err
+    away.remove("c3")
+    refused = calib(*arguments(corpus))
+    assert refused.code == 3, "c0, c2 and c5 are a quarter"
+    assert "c3" not in refused.err
+    away.clear()
+    done = calib(*arguments(corpus))
+    assert done.code == 0, done.err
+    assert (tmp_path / "s.json").read_bytes() == whole
+
+
+def test_a_resumed_run_that_is_refused_at_once_keeps_what_the_first_one_did(
+    calib: Cli, corpus: Path, whole: bytes, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats_module, "_WORTHLESS", 0.0)  # the first run took hours
+        assert calib(*arguments(corpus, "--allow-skipped", 1)).code == 3
+    again = calib(*arguments(corpus, "--allow-skipped", 1))  # this one takes a moment
+    assert again.code == 3
+    assert "kept in" in again.err
+    assert (tmp_path / LEDGER).exists()
+    done = calib(*arguments(corpus))
+    assert "going on from" in done.err
+    assert (tmp_path / "s.json").read_bytes() == whole
 
 
 def test_two_processes_on_one_output_are_kept_apart(

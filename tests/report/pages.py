@@ -81,10 +81,16 @@ def _diagnosis(kind: str, names: tuple[str, ...]) -> Diagnosis:
 
 
 def example(d: Diagnosis, name: str = "utt-000", text: str = "a sentence", language: str | None = "en") -> Example:
-    """The first utterance with four sounds."""
+    """The first utterance with five sounds."""
     y = mels(1)[0]
     p = (0.5 * y + 2.0).astype(np.float32)
-    audio = {"constant": sound(pitch=110), "target": sound(), "raw": sound(level=0.05), "calibrated": sound(level=3.0)}
+    audio = {
+        "recording": sound(),
+        "constant": sound(pitch=110),
+        "target": sound(),
+        "raw": sound(level=0.05),
+        "calibrated": sound(level=3.0),
+    }
     return Example(name, "worst", text, language, y, p, d.calibration(p), audio)
 
 
