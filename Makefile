@@ -12,7 +12,7 @@ help: ## Show the targets
 
 setup: $(STAMP) ## Make the virtual environment with the pinned versions
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py calib/native/kernel.c calib/native/compile.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
@@ -35,6 +35,10 @@ type: $(STAMP) ## Check types, strictly
 
 bench: $(STAMP) ## Run the benchmarks; results land beside them
 	$(BIN)/python benchmarks/front_end.py
+	$(BIN)/python benchmarks/speed
+	$(BIN)/python benchmarks/kill
+	$(BIN)/python benchmarks/teacher_force.py
+	$(BIN)/python benchmarks/retrain
 	$(BIN)/python benchmarks/frontends
 	$(BIN)/python benchmarks/scaler.py
 	$(BIN)/python benchmarks/coverage.py

@@ -20,7 +20,16 @@ from calib import __version__
 from calib.commands import options as o
 from calib.commands.statsinput import STATS_NAME, export_path, plan_exports
 from calib.commands.statsinput import export as write_exports
-from calib.commands.statswork import ChunkValue, Opening, StatsWork, chunk_size, mean_bytes, merge
+from calib.commands.statswork import (
+    ChunkValue,
+    Known,
+    Opening,
+    StatsWork,
+    chunk_size,
+    completed,
+    mean_bytes,
+    merge,
+)
 from calib.console import duration, table, terminal
 from calib.data.files import ensure_writable, write_json
 from calib.data.remote import is_url
@@ -96,10 +105,10 @@ def run(config: StatsConfig) -> dict[str, Any]:
         replace=config.force,
         what=str(path),
         settings={"chunk": size},
-        keep=lambda value: value["name"],
+        keep=Known.of,
         sync_every=SYNC_EVERY,
     ) as ledger:
-        known = {int(key): name for key, name in ledger.finished.items()}
+        known: dict[int, Known] = {int(key): of for key, of in ledger.finished.items()}
         if known:
             terminal.notice(f"going on from {path} ({len(known)} parts of the corpus are done; --fresh starts again)")
         work = StatsWork(source, opening, measure, int(ledger.settings["chunk"]), known)
@@ -125,11 +134,11 @@ def run(config: StatsConfig) -> dict[str, Any]:
 @contextlib.contextmanager
 def _kept_if_worth_it(ledger: Ledger) -> Iterator[None]:
     """What a refused run leaves: nothing, where measuring again takes seconds; else a ledger, and a word about it."""
-    started = time.monotonic()
+    started, resumed = time.monotonic(), bool(ledger.finished)  # what an earlier run did may have taken hours
     try:
         yield
     except CalibError:
-        if ledger.finished and time.monotonic() - started >= _WORTHLESS:
+        if ledger.finished and (resumed or time.monotonic() - started >= _WORTHLESS):
             terminal.notice(f"what was measured is kept in {ledger.path} for the next run")
         elif not ledger.full:
             ledger.remove()
@@ -201,7 +210,10 @@ def _measure(work: StatsWork, engine: EngineConfig, source: Source, ledger: Ledg
             source.poll()
             earlier = value.known
             if earlier:
-                value = ChunkValue.from_json(ledger.value(str(index)))  # noqa: PLW2901 - the same one, whole
+                before = ChunkValue.from_json(ledger.value(str(index)))
+                value = completed(before, value)  # noqa: PLW2901 - the same one, whole
+                if value != before:  # what could not be used then was used, or has another reason now
+                    ledger.record(str(index), value.to_json())
             elif not value.lost:
                 ledger.record(str(index), value.to_json())
             for name, reason in value.skipped:
