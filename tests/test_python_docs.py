@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_an_error_with_the_value(
     pairs: dict[str, tuple[np.ndarray, np.ndarray]], tmp_path: Path
 ) -> None:
     y = mel_field(100, 0)
-    for bad, said in (({}, "no pairs"), ({"a": (y, y[:5])}, "a: the prediction has shape"), ([(y,)], r"a pair is"), ({"a": ("x", y)}, "array of numbers")):  # fmt: skip
+    for bad, said in (({}, "no pairs"), ({"a": (y, y[:5])}, "a: the prediction has shape"), ([(y,)], r"a pair is"), ({"a": ("x", y)}, "of real numbers")):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             calib.analyze(bad)
     with pytest.raises(UsageError, match="stats is a file"):

@@ -29,6 +29,7 @@ def new_adapter(
     force: o.Force = False,
 ) -> None:
     """Print the template, or write it."""
+    o.set_level(quiet=False, verbose=False)
     text = template(name)
     if output is None:
         typer.echo(text, nl=False)

@@ -162,7 +162,7 @@
 		choose(0);
 	}
 	document.addEventListener("play", (event) => {
-		all("audio").forEach((other) => { if (other !== event.target) other.pause(); });
+		if (!event.target.paused) all("audio").forEach((other) => { if (other !== event.target) other.pause(); });
 	}, true);
 
 	// Commands and parameters: a button that copies them.

@@ -363,7 +363,7 @@ def test_one_player_switches_sounds_at_the_same_moment(visit: Visits) -> None:
     page.locator(".player input").nth(3).check()
     until(
         lambda: page.evaluate(
-            "(() => { const a = document.querySelectorAll('audio'); return a[0].paused && a[3].currentTime >= .4; })()"
+            "(() => { const a = document.querySelectorAll('audio'); return a[0].paused && a[3].currentTime >= .39; })()"
         )
     )
     assert "gain" in page.locator(".player figure:visible figcaption").inner_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -77,3 +78,22 @@ def test_only_the_own_thread_writes_to_the_terminal(monkeypatch: pytest.MonkeyPa
     assert sys.stderr is err
     assert out.getvalue() == "result\n"
     assert err.getvalue() == "notice"
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_said_at_once(scheme: str) -> None:
+    """Ray itself asks for more than ten minutes, in silence."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        cluster._knock(address)
+    with pytest.raises(UsageError, match=f"no Ray at {address}: ") as caught:
+        cluster._knock(address)
+    assert "ray start" in str(caught.value.hint)
+
+
+def test_the_engine_knocks_before_ray_does() -> None:
+    pytest.importorskip("ray", reason="Ray is an extra")
+    before = sys.stdout, sys.stderr
+    with pytest.raises(UsageError, match="no Ray at 127.0.0.1:1"):
+        RayCrew(Doubled(), 1, "127.0.0.1:1")
+    assert (sys.stdout, sys.stderr) == before
