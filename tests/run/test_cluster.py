@@ -94,6 +94,6 @@ def test_an_address_where_nobody_listens_is_said_at_once(scheme: str) -> None:
 def test_the_engine_knocks_before_ray_does() -> None:
     pytest.importorskip("ray", reason="Ray is an extra")
     before = sys.stdout, sys.stderr
-    with pytest.raises(UsageError, match="no Ray at 127.0.0.1:1"):
+    with pytest.raises(UsageError, match=r"no Ray at 127\.0\.0\.1:1"):
         RayCrew(Doubled(), 1, "127.0.0.1:1")
     assert (sys.stdout, sys.stderr) == before

@@ -201,7 +201,7 @@ def test_no_process_is_left_when_the_values_are_no_longer_wanted(tmp_path: Path)
 def test_no_process_is_left_when_the_driver_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, os; sys.path.insert(0, 'tests/run')\n"
-        "from test_units import *\n"
+        "from test_work import *\n"
         f"for _ in run_units(Slow(10**6, marks=Path({str(tmp_path / 'done')!r})), TWO):\n"
         "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
     )
