@@ -41,13 +41,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "synth": ("calib.commands.synth", "Text -> mel -> calibrated mel -> vocoder -> WAV"),
     "run": ("calib.commands.run", "The whole pipeline from one YAML file"),
     "demo": ("calib.commands.demo", "The whole pipeline on an embedded corpus and model, three cases side by side"),
-    "check": ("calib.commands.check", "One question, one answer: data, loss, params"),
+    "check": ("calib.commands.check", "One question, one answer: data, model, loss, params, vocoder"),
     "new-adapter": (
         "calib.commands.new_adapter",
         "A plug-in file for a model, to start from: tacotron2, fastpitch, matcha, keras, blank",
     ),
     "schema": ("calib.commands.schema", "The JSON Schema of any file that calib writes"),
-    "frontends": ("calib.commands.frontends", "The mel front ends that calib knows: list, show, diff"),
+    "frontends": ("calib.commands.frontends", "The mel front ends that calib knows: list, show, diff, identify"),
 }
 
 

@@ -13,11 +13,15 @@ from calib.commands.judge import check_identity, differing_fields, params_warnin
 from calib.commands.plugins import LoadedModel
 from calib.commands.statsinput import doubts_of_unit, load_normalizer, statistics_of
 from calib.console import terminal
+from calib.data.files import read_json
 from calib.errors import DataError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.params import MelNormalizer, MelScaler
 
-__all__ = ["Calibration", "Consumer", "load_calibration"]
+__all__ = ["Calibration", "Consumer", "load_calibration", "refuse_twice"]
+
+
+PARAMS_NAME = "mel_scaling_params.json"
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,36 @@ def load_calibration(params: Path | None, stats: Path | None, model: Consumer) -
     check_identity("model_id", scaler.model_id, model.model_id, str(params), model.spec)
     _check_options(scaler, model, str(params))
     return Calibration(scaler=scaler)
+
+
+def refuse_twice(vocoder: Any, scaler: MelScaler | None) -> None:
+    """A vocoder that holds these very parameters already (`calib fold` wrote its weights) must not be given them again.
+
+    Args:
+        vocoder: a loaded one.
+        scaler: the parameters; None: none are applied.
+
+    Raises:
+        DataError: they are in its weights.
+    """
+    file = getattr(vocoder, "checkpoint_file", None)
+    if scaler is None or file is None or not Path(file).with_name(PARAMS_NAME).is_file():
+        return
+    beside = Path(file).with_name(PARAMS_NAME)
+    try:
+        content = read_json(beside)
+    except DataError:
+        return  # it is not needed here
+    folded = content.get("folded") if isinstance(content, dict) else None
+    if not isinstance(folded, dict) or folded.get("into") != "vocoder" or folded.get("file") != Path(file).name:
+        return
+    made_of = folded.get("from")
+    wanted = {"scale_factor": scaler.scale_factor, "offset": scaler.offset, "stats_id": scaler.normalizer.stats_id if scaler.normalizer else None}  # fmt: skip
+    if isinstance(made_of, dict) and {key: made_of.get(key) for key in wanted} == wanted:
+        raise DataError(
+            f"{file} has this calibration in its weights already ({beside} says so): it would be applied twice",
+            hint=f"give --params {beside}, which changes nothing, or the vocoder as it was before the fold",
+        )
 
 
 def _check_options(scaler: MelScaler, model: Consumer, name: str) -> None:

@@ -64,7 +64,9 @@ class CheckModelResult:
 
     @property
     def status(self) -> str:
-        """``fail``, ``warn`` or ``pass``."""
+        """``fail``, ``warn`` or ``pass``; where nothing could be probed ``warn``, for nothing was seen to be sound."""
+        if all(f.status == "skipped" for f in self.findings):
+            return "warn"
         worst = min((_WORST[f.status] for f in self.findings), default=2)
         return next(name for name, rank in _WORST.items() if rank == min(worst, 2))
 
@@ -217,7 +219,8 @@ def render(result: CheckModelResult) -> list[str]:
                 lines.append(f"      {'':<{width}}  a fault is: {f.threshold}")
             if f.advice:
                 lines.append(f"      {'':<{width}}  next: {f.advice}")
-    speakers = f"{len(result.utterances)} utterances, {sum(f.seconds for f in result.findings):.1f} s of probing"
+    count = len(result.utterances)
+    speakers = f"{count} utterance{'s' * (count != 1)}, {sum(f.seconds for f in result.findings):.1f} s of probing"
     lines += [
         "",
         f"{speakers}. A unit is the standard deviation of the target within bins, so 0.01 units are a hundredth of what speech varies.",

@@ -22,6 +22,7 @@ from calib.console import table, terminal
 from calib.data.audio import read_audio, resample, write_wav
 from calib.data.files import ensure_writable
 from calib.data.sources import open_source
+from calib.demo import embedded
 from calib.errors import CalibError, DataError, PluginError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.vocoders.check.measure import Copy, likeness, measure
@@ -191,7 +192,7 @@ class _Check:
     def _clips(self) -> list[tuple[str, np.ndarray]]:
         """Name and prepared audio of the first recordings that can be used, at the front end's rate."""
         c = self.config
-        source = open_source(c.source, columns=c.columns, audio_root=c.audio_root, split=c.split)
+        source = open_source(embedded(c.source), columns=c.columns, audio_root=c.audio_root, split=c.split)
         terminal.notice(source.describe())
         rate = self.frontend.sample_rate
         preparing = dataclasses.replace(self.whole, preemphasis=0.0)

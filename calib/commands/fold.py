@@ -16,7 +16,7 @@ import typer
 
 from calib import __version__
 from calib.commands import options as o
-from calib.commands.calibration import Consumer, load_calibration
+from calib.commands.calibration import PARAMS_NAME, Consumer, load_calibration, refuse_twice
 from calib.commands.foldproof import (
     TOLERANCE,
     Proof,
@@ -54,7 +54,7 @@ from calib.params import SCALING_SCHEMA, MelNormalizer, MelScaler
 
 __all__ = ["FoldConfig", "FoldResult", "run"]
 
-PARAMS_NAME, STATS_NAME = "mel_scaling_params.json", "mel_normalization_stats.json"
+STATS_NAME = "mel_normalization_stats.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "bigvgan_generator.pt", "g_*", "generator*", "*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.bin")  # fmt: skip
 _BESIDE_VOCODERS = {"config.json", "config.yaml", "config.yml"}
 
@@ -125,6 +125,7 @@ def run(config: FoldConfig) -> FoldResult:
     if config.vocoder is not None:
         vocoder = _open_vocoder(config.vocoder)
         frontend = FrontEnd.load(vocoder.frontend)
+        refuse_twice(vocoder, parameters.scaler)
     given = config.checkpoint
     if config.model is not None:
         given = getattr(loaded.model if loaded else None, "checkpoint_file", None) or config.model.checkpoint
@@ -145,7 +146,10 @@ def run(config: FoldConfig) -> FoldResult:
         again = str(folder if is_folder else staged)
         proof = _prove(config, parameters, loaded, vocoder, frontend, again, found, folded, layer)
         _judge(proof, config, exact=exact, half=_half(found))
-        for name in [path.name, *companions]:
+        for name in [
+            path.name,
+            *(name for name in companions if name not in {PARAMS_NAME, STATS_NAME}),
+        ]:  # an earlier fold's
             target = config.output / name
             if name != path.name and target.exists():
                 continue  # a configuration that is there already is the user's
@@ -317,6 +321,10 @@ def _moved(config: VocoderConfig) -> dict[str, Any]:
     return options
 
 
+# Mel units (or full scale): three times the spacing of numbers near 10. A larger difference has another cause.
+_ROUNDING = {"float16": 0.025, "bfloat16": 0.2}
+
+
 def _half(found: Checkpoint) -> str | None:
     kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in found.weights.values()}
     return next((kind for kind in ("float16", "bfloat16") if kind in kinds), None)
@@ -329,7 +337,11 @@ def _judge(proof: Proof, config: FoldConfig, *, exact: bool, half: str | None) -
         RefusedError: with the figures.
     """
     if proof.fails:
-        why = f"; its weights are {half}, whose rounding alone is larger" if half else ""
+        why = (
+            f"; its weights are {half}, whose rounding alone is larger than that"
+            if half and proof.difference <= _ROUNDING[half]
+            else ""
+        )
         raise RefusedError(f"the fold is not proven: {proof.fails}{why}; nothing was written", hint=proof.hint)  # fmt: skip
     if proof.edge_frames and exact:
         raise RefusedError(f"folded and unfolded output differ in the {proof.edge_frames} first and last frames by up to {proof.edge_difference:.2g}; nothing was written")  # fmt: skip

@@ -24,6 +24,7 @@ from calib.console import table, terminal
 from calib.data.clip import Place
 from calib.data.pairs import LengthMismatch, Pair, Pairs, open_pairs
 from calib.data.sources import open_source
+from calib.demo import embedded
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
 from calib.diagnose.causes import next_steps, percent_sure, worst_first
 from calib.errors import DataError, UsageError
@@ -260,7 +261,7 @@ def _paths(config: JudgeConfig, pairs: Pairs) -> list[Place | None]:
     """
     source = None
     if config.audio is not None:
-        source = open_source(config.audio, columns=config.columns, audio_root=config.audio_root, split=config.split)
+        source = open_source(embedded(config.audio), columns=config.columns, audio_root=config.audio_root, split=config.split)
         terminal.notice(source.describe())
     paths, said = find_recordings(pairs.entries, source)
     if said is not None:

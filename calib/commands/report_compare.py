@@ -74,11 +74,13 @@ class IndexConfig:
 
 
 def is_comparison(inputs: Sequence[Path]) -> bool:
-    """Whether these inputs are runs to compare: two or more, or one folder of finished reports that is not PAIRS."""
+    """Whether these inputs are runs to compare: two or more, or what holds finished reports and no PAIRS (`run` says if it is one)."""
     if len(inputs) != 1:
         return len(inputs) > 1
     only = inputs[0]
-    return only.is_dir() and not _holds_pairs(only) and not (only / _TWIN).is_file() and len(finished_reports(only)) > 1
+    if only.is_file():
+        return only.suffix.lower() == ".json"
+    return only.is_dir() and not _holds_pairs(only) and bool(finished_reports(only))
 
 
 def _holds_pairs(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from calib.commands.calibration import Consumer, load_calibration
+from calib.commands.calibration import Consumer, load_calibration, refuse_twice
 from calib.commands.plugins import LoadedVocoder, ModelConfig, VocoderConfig, open_model, open_vocoder
 from calib.console import terminal
 from calib.data.audio import pcm16, wav_header, write_wav
@@ -23,7 +23,7 @@ from calib.errors import DataError, UsageError
 from calib.models.loading import call_plugin, checked_audio, checked_mel
 from calib.speech.chunks import vocode_in_chunks
 from calib.speech.level import Level, decibels, within_full_scale
-from calib.speech.text import split_sentences
+from calib.speech.text import says_something, split_sentences
 
 __all__ = ["Spoken", "SynthConfig", "Synthesizer", "Voice", "say"]
 
@@ -47,6 +47,7 @@ class Voice:
 
     Raises:
         DataError: there is no such recording.
+        UsageError: an empty language.
     """
 
     speaker_audio: Path | None = None
@@ -58,6 +59,8 @@ class Voice:
     def __post_init__(self) -> None:
         if self.speaker_audio is not None and not self.speaker_audio.is_file():
             raise DataError(f"--speaker-audio {self.speaker_audio}: no such file")
+        if not self.language.strip():  # an unset variable of a script; no language is assumed
+            raise UsageError("the language is empty", hint="--language en, de, fa, ...")
 
 
 class Synthesizer:
@@ -78,6 +81,7 @@ class Synthesizer:
             )
         self.calibration = load_calibration(config.params, config.stats, Consumer.of(self.model))
         self.vocoder: LoadedVocoder = open_vocoder(config.vocoder, self.model.frontend)
+        refuse_twice(self.vocoder.vocoder, self.calibration.scaler)
         self.said: set[str] = set()
 
     def mel(self, sentence: str, voice: Voice) -> np.ndarray:
@@ -124,6 +128,8 @@ class Synthesizer:
         sentences = split_sentences(text, voice.language)
         if not sentences:
             raise DataError("nothing to say: the text is empty")
+        # Marks alone ("...") have no phonemes, which must not cost the sentences around them.
+        sentences = [sentence for sentence in sentences if says_something(sentence)] or sentences[:1]
         hop = self.vocoder.frontend.hop_length / self.vocoder.frontend.sample_rate
         for number, sentence in enumerate(sentences):
             pieces = vocode_in_chunks(self.vocode, self.mels(sentence, voice), hop) if stream else iter([self.vocode(self.mel(sentence, voice))])  # fmt: skip
@@ -199,7 +205,7 @@ class _WavStream:
 
     def __init__(self, output: str, rate: int) -> None:
         self.file: IO[bytes] = sys.stdout.buffer if output == "-" else Path(output).open("wb")  # noqa: SIM115 - closed by `close`
-        self.rate, self.bytes, self.own = rate, 0, output != "-"
+        self.output, self.rate, self.bytes, self.own = output, rate, 0, output != "-"
         self.file.write(wav_header(rate, None))
 
     def write(self, samples: np.ndarray) -> None:
@@ -207,6 +213,13 @@ class _WavStream:
         self.file.write(data)
         self.file.flush()
         self.bytes += len(data)
+
+    def discard(self) -> None:
+        """It was not finished: half a text is no result, and would stand in the way of the next run."""
+        if self.own:
+            self.file.close()
+            if Path(self.output).is_file():  # and no pipe
+                Path(self.output).unlink()
 
     def close(self) -> None:
         if self.own:
@@ -243,21 +256,24 @@ def _streamed(synthesizer: Synthesizer, text: str, voice: Voice, output: str, me
     sink: _WavStream | None = None
     level = Level()
     first = 0.0
-    with contextlib.ExitStack() as stack:
-        try:
-            for samples, rate in synthesizer.speak(text, voice, stream=True):
-                block = level(samples)
-                if sink is None:
-                    sink = _WavStream(output, rate)
-                    stack.callback(sink.close)
-                sink.write(block)
-                first = first or time.monotonic() - started
-                meter.add(block)
-        except BrokenPipeError:
+    try:
+        for samples, rate in synthesizer.speak(text, voice, stream=True):
+            block = level(samples)
+            sink = sink or _WavStream(output, rate)
+            sink.write(block)
+            first = first or time.monotonic() - started
+            meter.add(block)
+        assert sink is not None
+        sink.close()
+    except BaseException as error:
+        if sink is not None:
+            with contextlib.suppress(OSError):
+                sink.discard()
+        if isinstance(error, BrokenPipeError):
             raise DataError("whoever read the audio has closed the pipe") from None
-        except OSError as error:
+        if isinstance(error, OSError):
             raise DataError(f"{output}: cannot be written: {error.strerror or error}") from None
-    assert sink is not None
+        raise
     return meter.spoken(sink.rate, time.monotonic() - started, first, decibels(level.gain) if level.gain < 1 else 0.0)
 
 

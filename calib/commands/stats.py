@@ -173,6 +173,8 @@ def _plan(config: StatsConfig, source: Source, device: str) -> tuple[EngineConfi
 
 def _identity(config: StatsConfig, source: Source, frontend: FrontEnd | None, measure: Measure) -> dict[str, Any]:
     """Everything that can change a byte of the result, but for the files themselves: chunks are named by those."""
+    from importlib.metadata import version
+
     import numpy as np
     import scipy
 
@@ -182,6 +184,8 @@ def _identity(config: StatsConfig, source: Source, frontend: FrontEnd | None, me
         "calib": __version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
+        "soundfile": version("soundfile"),
+        "soxr": version("soxr"),
         "source": place if is_url(str(place)) else str(Path(place).absolute()),
         "holds": f"{source.kind}, {source.holds}",
         "frontend": None if frontend is None else f"{frontend.name} ({frontend.id})",

@@ -2,7 +2,8 @@
 
 Conventions:
     A chunk is some consecutive items. Its value is a few kilobytes whatever the audio weighs, and depends on its items
-    alone. Its name is a hash of them, with size and time of the local files: what changed is measured again.
+    alone. Its name is a hash of them, with size and time of the local files: what changed is measured again. So is what
+    could not be used: whether a server answers, or who may read a file, is in no name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from calib.mel.corpus import Measure
 from calib.mel.dataset import DatasetStatistics
 from calib.run.engine import Work
 
-__all__ = ["Chunk", "ChunkValue", "Opening", "StatsWork", "chunk_size", "mean_bytes"]
+__all__ = ["Chunk", "ChunkValue", "Known", "Opening", "StatsWork", "chunk_size", "completed", "mean_bytes", "merge"]
 
 _MOST = 256  # items of a chunk
 _LEAST = 8
@@ -78,9 +79,10 @@ class ChunkValue:
         state: `DatasetStatistics.to_bytes`; None: nothing was measured, or ``known``.
         seconds: of audio measured, in s.
         skipped: id and reason of what could not be used.
+        failed: places of those in the chunk, in the same order.
         rates: sample rate in Hz to number of files that were resampled from it.
         notes: what is unusual to number of files.
-        known: the ledger has this chunk; nothing was measured now.
+        known: the ledger has this chunk; only what it could not use was tried again now.
         lost: an item killed its worker: not for the ledger, so that the next run tries it again.
     """
 
@@ -90,6 +92,7 @@ class ChunkValue:
     state: bytes | None = None
     seconds: float = 0.0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
     rates: Counter[int] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     known: bool = False
@@ -104,6 +107,7 @@ class ChunkValue:
             "state": None if self.state is None else base64.b64encode(self.state).decode(),
             "seconds": self.seconds,
             "skipped": self.skipped,
+            "failed": self.failed,
             "rates": sorted(self.rates.items()),
             "notes": sorted(self.notes.items()),
         }
@@ -118,10 +122,45 @@ class ChunkValue:
             None if value["state"] is None else base64.b64decode(value["state"]),
             value["seconds"],
             [(name, reason) for name, reason in value["skipped"]],
+            list(value["failed"]),
             Counter(dict(value["rates"])),
             Counter(dict(value["notes"])),
             known=True,
         )
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is held of a chunk in the ledger: its ``name``, and the places of the items that were ``failed``."""
+
+    name: str
+    failed: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Known:
+        """Of what `ChunkValue.to_json` gave."""
+        return cls(value["name"], tuple(value["failed"]))
+
+
+def completed(earlier: ChunkValue, again: ChunkValue) -> ChunkValue:
+    """A chunk of the ledger, with what came of trying again what it could not use."""
+    state = earlier.state if again.state is None else again.state
+    if earlier.state is not None and again.state is not None:
+        dataset = DatasetStatistics.from_bytes(earlier.state)
+        merge(dataset, DatasetStatistics.from_bytes(again.state), again.first)
+        state = dataset.to_bytes()
+    return ChunkValue(
+        earlier.name,
+        earlier.items,
+        earlier.first or again.first,
+        state,
+        earlier.seconds + again.seconds,
+        again.skipped,
+        again.failed,
+        earlier.rates + again.rates,
+        earlier.notes + again.notes,
+        known=True,
+    )
 
 
 class StatsWork(Work[Chunk, ChunkValue]):
@@ -132,10 +171,12 @@ class StatsWork(Work[Chunk, ChunkValue]):
         opening: how it was opened.
         measure: an item to its statistics.
         size: items of a chunk.
-        known: number of a chunk to its name in the ledger.
+        known: number of a chunk to what the ledger has of it.
     """
 
-    def __init__(self, source: Source, opening: Opening, measure: Measure, size: int, known: Mapping[int, str]) -> None:
+    def __init__(
+        self, source: Source, opening: Opening, measure: Measure, size: int, known: Mapping[int, Known]
+    ) -> None:
         self._source: Source | None = source
         self._opening, self._measure, self._size, self._known = opening, measure, size, dict(known)
         self.gpus = 0.0 if measure.reader.device == "cpu" else 1.0
@@ -165,9 +206,12 @@ class StatsWork(Work[Chunk, ChunkValue]):
 
         def value(chunk: Chunk) -> ChunkValue:
             name = _name(chunk.items)
-            if chunk.index >= 0 and self._known.get(chunk.index) == name:
-                return ChunkValue(name, len(chunk.items), known=True)
-            return _measured(chunk.items, self._measure, rate, name)
+            known = self._known.get(chunk.index) if chunk.index >= 0 else None
+            if known is None or known.name != name:
+                return _measured(chunk.items, self._measure, rate, name)
+            again = _measured([chunk.items[place] for place in known.failed], self._measure, rate, name)
+            failed = [known.failed[place] for place in again.failed]
+            return replace(again, items=len(chunk.items), failed=failed, known=True)
 
         return value
 
@@ -180,6 +224,7 @@ class StatsWork(Work[Chunk, ChunkValue]):
         out = ChunkValue("", 0)
         dataset: DatasetStatistics | None = None
         for value in values:
+            out.failed += [out.items + place for place in value.failed]
             out.items += value.items
             out.seconds += value.seconds
             out.skipped += value.skipped
@@ -197,7 +242,7 @@ class StatsWork(Work[Chunk, ChunkValue]):
 
     def lost(self, unit: Chunk, reason: str) -> ChunkValue:
         """All its items skipped."""
-        return ChunkValue("", len(unit.items), skipped=[(item.id, reason) for item in unit.items], lost=True)
+        return ChunkValue("", len(unit.items), skipped=[(item.id, reason) for item in unit.items], failed=list(range(len(unit.items))), lost=True)  # fmt: skip
 
 
 def merge(dataset: DatasetStatistics, part: DatasetStatistics, first: str) -> None:
@@ -221,9 +266,10 @@ def _other_bins(name: str, theirs: int, others: int) -> DataError:
 def _measured(items: Sequence[Item], measure: Measure, rate: int | None, name: str) -> ChunkValue:
     out = ChunkValue(name, len(items))
     dataset: DatasetStatistics | None = None
-    for item, found in measure.many(items):
+    for place, (item, found) in enumerate(measure.many(items)):
         if isinstance(found, DataError):
             out.skipped.append((item.id, found.message))
+            out.failed.append(place)
             continue
         utterance, source_rate, notes = found
         if dataset is None:

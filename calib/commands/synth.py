@@ -24,6 +24,7 @@ __all__ = ["Line", "read_lines"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number"}
 _KEYS = ("text", "id", "speaker_audio", "language", "temperature", "top_p", "seed")
 
 
@@ -183,7 +184,8 @@ def read_lines(path: Path, folder: Path, voice: Voice) -> list[Line]:
         DataError: it cannot be read, holds no text, or a line is not what it must be (its number is named).
     """
     try:
-        rows = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines(): U+2028 and its kin may stand within a text, and within a JSON string.
+        rows = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--text-file {path}: cannot be read as UTF-8 text: {error}") from None
     out: list[Line] = []
@@ -217,7 +219,7 @@ def _line(row: str, where: str, folder: Path, name: str, voice: Voice, home: Pat
     text, ident = values.get("text"), values.get("id", name)
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: text is {text!r}; it must say something")
-    if not isinstance(ident, str) or not ident or set(ident) & set("/\\:\0") or ident.startswith("."):
+    if not isinstance(ident, str) or not ident.isprintable() or set(ident) & set("/\\:") or ident[:1] in {"", "."}:
         raise DataError(f"{where}: id {ident!r} cannot be a file's name", hint="letters, digits, - and _")
     return Line(text, _voice(values, voice, where, home), str(folder / f"{ident}.wav"))
 
@@ -229,6 +231,9 @@ def _voice(values: Mapping[str, Any], voice: Voice, where: str, home: Path) -> V
         if key in values:
             value = values[key]
             if not isinstance(value, kind) or isinstance(value, bool):
-                raise DataError(f"{where}: {key} is {value!r}; it must be {' or '.join(k.__name__ for k in kind)}")
+                raise DataError(f"{where}: {key} is {value!r}; it must be {_KINDS[kind[-1]]}")
             changes[key] = home / str(value) if key == "speaker_audio" else value
-    return dataclasses.replace(voice, **changes)
+    try:
+        return dataclasses.replace(voice, **changes)
+    except DataError:
+        raise DataError(f"{where}: speaker_audio {changes['speaker_audio']}: no such file") from None

@@ -104,6 +104,8 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
     started = time.time()
     output, again = config.output.resolve(), config.fresh or config.force
     ledger_path = output / LEDGER_NAME
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"-o {config.output} is a file; the pairs need a folder", hint="choose another -o")
     for name in (INDEX_NAME, HEADER_NAME):  # beside a ledger they are of a run that was killed while it wrote them
         if (output / name).exists() and not config.force and not ledger_path.exists():
             raise UsageError(

@@ -155,6 +155,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise DataError(f"{path} is a folder, not a checkpoint file") from None
     except DataError:
         raise
+    except zipfile.BadZipFile:
+        raise DataError(f"{path} is cut short or damaged: it begins as torch.save writes, but the archive has no end", hint="copy or download it again, and compare the sizes") from None  # fmt: skip
     except Exception as error:  # a damaged or hostile pickle can raise nearly anything
         raise DataError(f"{path} cannot be read as a checkpoint: {type(error).__name__}: {error}") from error
 
@@ -162,6 +164,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 def _read(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         head = file.read(64)
+        if not head:
+            raise DataError(f"{path} is empty (0 bytes)", hint="copy or download it again")
         if path.suffix == ".safetensors" or head[8:9] == b"{":
             return _read_safetensors(path)
         file.seek(0)

@@ -39,6 +39,10 @@ def ensure_writable(path: Path, *, force: bool) -> None:
         UsageError: the file exists and ``force`` is false, or it is a folder.
         DataError: the folder cannot be made.
     """
+    if str(path) == "-":
+        raise UsageError(
+            "-o - is no file, and this output is not written to stdout", hint="for JSON on stdout: --json -"
+        )
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except OSError as error:  # a name too long, say

@@ -163,7 +163,8 @@ def _load_module(spec: str, flag: str, name: str) -> types.ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{flag} {spec}: {name!r} is neither a module name nor a .py file", hint=_FORMS)
     try:
-        return importlib.import_module(name)
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # Its own absence is the user's typing; the absence of something that it imports is its own failure.
         if error.name and (name == error.name or name.startswith(error.name + ".")):
@@ -312,6 +313,8 @@ def _check_frontend(name: str, made: Any) -> None:
 def call_plugin(name: str, fn: Callable[..., _T], /, *args: Any, home: Path | None = None, **kwargs: Any) -> _T:
     """Call foreign code; whatever it raises becomes a PluginError with type, message and place.
 
+    What it prints goes to stderr: stdout holds calib's results, JSON or audio.
+
     Args:
         name: the plug-in, as the user named it.
         fn: what to call.
@@ -324,7 +327,8 @@ def call_plugin(name: str, fn: Callable[..., _T], /, *args: Any, home: Path | No
         CalibError: one that the plug-in raised on purpose, unchanged.
     """
     try:
-        return fn(*args, **kwargs)
+        with contextlib.redirect_stdout(sys.stderr):
+            return fn(*args, **kwargs)
     except (CalibError, ParamsError):
         raise
     except SystemExit as error:
@@ -396,7 +400,7 @@ def _to_numpy(name: str, value: Any, what: str) -> np.ndarray:
 
 
 def checked_mel(name: str, array: Any, n_mels: int) -> np.ndarray:
-    """What a plug-in returned as a mel, as float32 ``(T, M)``.
+    """What a plug-in returned as a mel, as float32 ``(T, M)``: a copy, for a plug-in may write its next answer over it.
 
     Non-finite values pass: they are a finding about the model, not a breach of the protocol.
 
@@ -418,7 +422,7 @@ def checked_mel(name: str, array: Any, n_mels: int) -> np.ndarray:
         raise PluginError(
             f"plug-in {name}: its mel has shape {mel.shape}; expected (T, {n_mels}) with T of at least 1", hint=hint
         )
-    return np.ascontiguousarray(mel, dtype=np.float32)
+    return np.array(mel, dtype=np.float32, order="C")
 
 
 def checked_audio(name: str, result: Any) -> tuple[np.ndarray, int]:

@@ -29,6 +29,7 @@ __all__ = ["AUTOCAST", "Checked", "Teacher", "check_claims", "library_threads"]
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 # Mel units. Rounding between a batch and one utterance alone is 1e-6 in float32, and half an ulp of 8 bits under autocast.
 _TOLERANCE = 1e-3
+_NAMED = 8  # utterances of a batch that failed
 _TOLERANCE_AUTOCAST = 0.1
 
 
@@ -79,8 +80,15 @@ class Teacher:
             dataclasses.replace(one, mel=one.mel.copy(), reference_mel=None if one.reference_mel is None else one.reference_mel.copy())
             for one in batch
         ]  # fmt: skip
-        with self._mode():
-            result = call_plugin(self.spec, self.model.teacher_force, shown)
+        with self.mode():
+            try:
+                result = call_plugin(self.spec, self.model.teacher_force, shown)
+            except PluginError as error:
+                names = ", ".join(one.id for one in batch[:_NAMED]) + (", ..." if len(batch) > _NAMED else "")
+                raise PluginError(
+                    f"{error.message}, given {names}",
+                    hint=error.hint or "to have an utterance skipped and go on, raise calib.errors.DataError",
+                ) from (error.__cause__ or error)
             if not isinstance(result, Sequence) or len(result) != len(batch):
                 got = len(result) if isinstance(result, Sequence) else type(result).__name__
                 raise PluginError(
@@ -100,7 +108,7 @@ class Teacher:
         """
         seed = int.from_bytes(self._digest(name)[:4], "big")
         self._seed(name)
-        with self._mode():
+        with self.mode():
             mel = call_plugin(
                 self.spec, self.model.generate, text,  # type: ignore[attr-defined]
                 speaker_audio=voice, language=language, temperature=temperature, top_p=top_p, seed=seed,
@@ -118,7 +126,8 @@ class Teacher:
             sys.modules["torch"].manual_seed(number)
 
     @contextlib.contextmanager
-    def _mode(self) -> Iterator[None]:
+    def mode(self) -> Iterator[None]:
+        """No gradients, and autocast where asked for."""
         torch: Any = sys.modules.get("torch")
         if torch is None:
             yield

@@ -14,6 +14,7 @@ import io
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections import deque
@@ -29,6 +30,7 @@ from calib.run.worker import Died, Ready, Reply, Task, Work, Worker
 __all__ = ["RayCrew"]
 
 _START = 90.0  # s that a cluster has to start the first actor
+_KNOCK = 10.0  # s that a cluster's address has to answer
 _OBJECTS = 80 << 20  # bytes of Ray's object store, which is hardly used (its smallest is 75 MB)
 
 
@@ -71,6 +73,28 @@ class _Member:
         self.ready = False
 
 
+def _no_ray(address: str, why: str) -> UsageError:
+    return UsageError(
+        f"no Ray at {address}: {why}",
+        hint="start one with ray start --head (one with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here, too), or leave out --ray-address: then one is started on this machine",
+    )
+
+
+def _knock(address: str) -> None:
+    """Whether anybody listens there: Ray itself asks for many minutes, and says nothing meanwhile.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "local", "auto", or what Ray understands
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise _no_ray(address, getattr(error, "strerror", None) or str(error)) from None
+
+
 class RayCrew:
     """Actors.
 
@@ -100,7 +124,13 @@ class RayCrew:
         self._ours = not ray.is_initialized()
         _keep_streams()
         if self._ours:
-            self._connect(address or os.environ.get("RAY_ADDRESS") or "local", size)
+            address = address or os.environ.get("RAY_ADDRESS") or "local"
+            try:
+                _knock(address)
+                self._connect(address, size)
+            except BaseException:
+                _give_streams_back()
+                raise
         self.size = size or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._packed = ray.put(pickle.dumps(work))
         # No restarts: a fresh actor would be asked again what its dead one died of.
@@ -117,11 +147,7 @@ class RayCrew:
         except Exception as error:
             if not isinstance(error, (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError)):
                 raise
-            _give_streams_back()
-            raise UsageError(
-                f"no Ray at {address}: {str(error).strip().splitlines()[0]}",
-                hint="start one with ray start --head (one with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here, too), or leave out --ray-address: then one is started on this machine",
-            ) from None
+            raise _no_ray(address, (str(error).strip().splitlines() or [type(error).__name__])[0]) from None
         finally:
             with contextlib.suppress(ValueError):  # not in the main thread
                 for number, handler in handlers.items():

@@ -86,7 +86,10 @@ class Ledger:
             self._read(identity, replace=replace)
         except OSError as error:
             self.close()
-            raise DataError(f"cannot open the ledger {path}: {error.strerror or error}") from None
+            raise DataError(
+                f"cannot open the ledger {path}: {error.strerror or error}",
+                hint="it lies beside the output: choose another -o",
+            ) from None
         except BaseException:
             if self._file >= 0 and not os.fstat(self._file).st_size:
                 self.remove()  # not even begun

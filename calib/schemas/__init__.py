@@ -11,7 +11,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from calib.errors import UsageError
+from calib.errors import UsageError, nearest
 
 __all__ = ["about", "names", "schema"]
 
@@ -60,7 +60,10 @@ def _read(name: str) -> dict[str, Any]:
     if name not in known:
         by_key = {str(_file(other)["properties"]["schema"].get("const")): other for other in known if _keyed(other)}
         if name not in by_key:
-            raise UsageError(f"there is no schema {name!r}", hint=f"one of {', '.join(known)}")
+            raise UsageError(
+                f"there is no schema {name!r}",
+                hint=nearest(name, [*known, *by_key]) if name.startswith("calib/") else nearest(name, known),
+            )
         name = by_key[name]
     return _file(name)
 

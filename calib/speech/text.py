@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["LONGEST_SENTENCE", "other_script", "split_sentences"]
+__all__ = ["LONGEST_SENTENCE", "other_script", "says_something", "split_sentences"]
 
 LONGEST_SENTENCE = 300
 """Characters; longer ones are split at clauses, then at spaces."""
@@ -25,6 +25,7 @@ _GOES_ON = frozenset({
 _ORDINAL_STOP = frozenset({
     "de", "da", "nb", "nn", "no", "fi", "cs", "sk", "hu", "pl", "sl", "hr", "bs", "sr", "et", "lv", "is", "fo", "tr", "eu",
 })  # fmt: skip
+_SPOKEN_MARKS = frozenset("#%&*@/\\")
 _SCRIPTS = {
     "ARABIC": {"fa", "ar", "ur", "ps", "ku", "ckb", "sd", "ug"},
     "CYRILLIC": {"ru", "uk", "bg", "sr", "mk", "be", "kk", "ky", "tt", "ba", "cv", "mn"},
@@ -58,6 +59,16 @@ def split_sentences(text: str, language: str = "en") -> list[str]:
         out += _pieces(text[start : found.end()])
         start = found.end()
     return out + _pieces(text[start:])
+
+
+def says_something(sentence: str) -> bool:
+    """Whether there is more than marks that nobody speaks: "..." between two sentences is a pause.
+
+    Example:
+        >>> says_something("..."), says_something("?!"), says_something("5 %"), says_something("你")
+        (False, False, True, True)
+    """
+    return any(c.isalnum() or c in _SPOKEN_MARKS or unicodedata.category(c)[0] == "S" for c in sentence)
 
 
 def _base(language: str) -> str:

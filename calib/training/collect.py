@@ -18,6 +18,7 @@ from calib.errors import UsageError
 __all__ = ["PairCollector", "Sample", "array"]
 
 LAYOUTS = ("TM", "MT")
+_SLACK = 8  # frames by which a prediction and its target may differ, as in PAIRS
 
 
 def array(value: Any) -> np.ndarray:
@@ -27,11 +28,41 @@ def array(value: Any) -> np.ndarray:
         UsageError: it is neither.
     """
     if hasattr(value, "detach"):
-        value = value.detach().float().cpu().numpy()
-    out = np.asarray(value)
-    if out.dtype == object or out.dtype.kind not in "fiu":
-        raise UsageError(f"a mel is an array of numbers, got {type(value).__name__}")
+        value = value.detach().cpu()
+        value = (value if value.is_complex() else value.float()).numpy()
+    try:
+        out = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # ragged lists, lists of tensors
+        out = np.empty(0, dtype=object)
+    if out.dtype.kind not in "fiu":
+        what = out.dtype.name if isinstance(value, np.ndarray) else type(value).__name__
+        raise UsageError(
+            f"a mel is one array or tensor of real numbers, got {what}",
+            hint="of utterances that are not padded, give each to update() by itself",
+        )
     return out
+
+
+def _whole(lengths: Any, frames: int) -> np.ndarray:
+    """Lengths in frames, ``(B,)``.
+
+    Raises:
+        UsageError: fractions, a mask, or more frames than there are.
+    """
+    if "bool" in str(getattr(lengths, "dtype", "")):  # numpy's or torch's
+        raise UsageError("lengths is a mask; calib takes the number of valid frames of each", hint="mask.sum(1)")
+    out = array(lengths).ravel()
+    if not (np.isfinite(out).all() and (out == np.floor(out)).all()) or (out < 0).any():
+        raise UsageError(
+            f"lengths holds {float(out[~(out == np.floor(out)) | (out < 0)][0]):g}; it is the number of valid frames of each, a whole number",
+            hint="of shares of the longest: (lengths * mel.shape[1]).round()",
+        )
+    if out.size and out.max() > frames + _SLACK:
+        raise UsageError(
+            f"lengths holds {int(out.max())}, the batch has {frames} frames: padding would count as speech",
+            hint="lengths are counted in mel frames, not in samples or tokens",
+        )
+    return out.astype(int)
 
 
 @dataclass
@@ -82,21 +113,27 @@ class PairCollector:
         self.max_frames, self.layout = max_frames, layout
         self.n_utterances = self.n_frames = self.n_bad = self.held_frames = 0
         self.stride = 1
+        self.n_empty = 0  # utterances of length 0
+        self.n_uneven, self.most_uneven = (
+            0,
+            0,
+        )  # predictions of another length than their target's, by more than `_SLACK`
         self.padded = False  # a batch came without lengths
         self._held: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}
         self._sums: _Sums | None = None
+        self._bins = 0
 
     def add(self, pred: Any, target: Any, lengths: Any = None, names: Any = None) -> None:
         """Add a batch ``(B, T, M)`` or one utterance ``(T, M)`` (with layout ``MT``: ``(…, M, T)``).
 
         Args:
             pred: predictions.
-            target: of the same bins; the frames that one has more than the other are left out.
+            target: of the same bins; the frames that one has more than the other are left out (and counted).
             lengths: valid frames of each, ``(B,)``; without them every frame counts.
             names: identity of each, or None: their number in the pass.
 
         Raises:
-            UsageError: shapes that do not fit.
+            UsageError: shapes or lengths that do not fit.
         """
         p, y = (self._batch(value, what) for value, what in ((pred, "the prediction"), (target, "the target")))
         if p.shape[0] != y.shape[0] or p.shape[2] != y.shape[2]:
@@ -105,16 +142,21 @@ class PairCollector:
                 hint="time and bins are told apart by layout='TM' or 'MT'",
             )
         frames = min(p.shape[1], y.shape[1])
-        valid = (
-            np.full(p.shape[0], frames) if lengths is None else np.minimum(array(lengths).astype(int).ravel(), frames)
-        )
-        if valid.shape[0] != p.shape[0]:
-            raise UsageError(f"{valid.shape[0]} lengths for {p.shape[0]} utterances")
+        longest = max(p.shape[1], y.shape[1])
+        wanted = np.full(p.shape[0], longest) if lengths is None else _whole(lengths, longest)
+        for what, given in (("lengths", wanted), ("names", names)):
+            if given is not None and len(given) != p.shape[0]:
+                raise UsageError(f"{len(given)} {what} for {p.shape[0]} utterances")
         self.padded |= lengths is None and p.shape[0] > 1
-        for row, n in enumerate(valid):
+        for row, n in enumerate(np.minimum(wanted, frames)):
+            missing = int(wanted[row] - n)
+            self.n_uneven += missing > _SLACK
+            self.most_uneven = max(self.most_uneven, missing)
             if n > 0:
                 name = f"utterance {self.n_utterances}" if names is None else str(names[row])
                 self._one(name, p[row, :n], y[row, :n])
+            else:
+                self.n_empty += 1
 
     def _batch(self, value: Any, what: str) -> np.ndarray:
         out = array(value)
@@ -125,6 +167,12 @@ class PairCollector:
         return (out if self.layout == "TM" else out.swapaxes(1, 2)).astype(np.float32, copy=False)
 
     def _one(self, name: str, p: np.ndarray, y: np.ndarray) -> None:
+        bins = self._bins = self._bins or p.shape[1]
+        if p.shape[1] != bins:
+            raise UsageError(
+                f"{name}: {p.shape[1]} mel bins, the utterances before it have {bins}",
+                hint=f"layout is {self.layout!r}; the other one is {'MT' if self.layout == 'TM' else 'TM'!r}",
+            )
         index, self.n_utterances = self.n_utterances, self.n_utterances + 1
         self.n_frames += p.shape[0]
         if np.isfinite(p).all() and np.isfinite(y).all():

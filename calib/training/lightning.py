@@ -79,14 +79,14 @@ class CalibCallback(_base()):  # type: ignore[misc]  # one of two packages, know
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect a batch; the check before training is left out."""
+        """Collect a batch; in the check before training, too: outputs that do not fit are an error then, not an epoch later."""
         del pl_module, batch_idx, dataloader_idx
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         self.monitor.update(*self.extract(outputs, batch))
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Judge and log."""
+        """Judge and log; the check before training is left out."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         self.reading = self.monitor.finish(trainer.global_step)

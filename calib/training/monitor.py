@@ -40,6 +40,7 @@ class Reading:
         seconds: that judging took.
         unit: of the mel.
         sample: the held pairs.
+        n_not_finite: utterances of the pass, held or not, with NaN or infinite values.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Reading:
     seconds: float
     unit: str
     sample: Sample = field(repr=False, compare=False)
+    n_not_finite: int = 0
 
     @property
     def state(self) -> str:
@@ -63,8 +65,9 @@ class Reading:
 
     @property
     def failed(self) -> bool:
-        """Whether the verdict fails, or the reported loss is no better than a constant."""
-        return self.diagnosis.status == "fail" or (self.standing is not None and self.standing.status == "fail")
+        """Whether the verdict fails, any utterance is not finite, or the reported loss is no better than a constant."""
+        lost = self.standing is not None and self.standing.status == "fail"
+        return self.diagnosis.status == "fail" or self.n_not_finite > 0 or lost
 
     @property
     def alarm(self) -> str | None:
@@ -72,6 +75,8 @@ class Reading:
         v, parts = self.diagnosis.verdict, []
         if self.diagnosis.status == "fail":
             parts.append(f"{v.headline}: {v.sentence}")
+        elif self.n_not_finite:
+            parts.append(f"{self.n_not_finite:,} of {self.n_utterances:,} utterances hold NaN or infinite values")
         if self.standing is not None and self.standing.status == "fail":
             parts.append(f"loss {self.standing.value:.4g}: {self.standing.headline}")
         return f"step {self.step}: " + "; ".join(parts) if parts else None
@@ -119,6 +124,8 @@ class ValidationMonitor:
         figures: also log a picture of target and prediction where the writer can.
         on_fail: called with the reading where it failed; None: a warning of the logger ``calib.training``.
         seed: of the verdict's resampling.
+
+    Utterances with NaN or infinite values are not in the sums, and fail the pass wherever they are.
 
     Raises:
         UsageError: an unknown loss or layout.
@@ -199,12 +206,18 @@ class ValidationMonitor:
         """
         collector = self._collector
         if not collector.n_utterances:
+            empty = f": all {collector.n_empty} utterances have length 0" if collector.n_empty else ""
             raise UsageError(
-                "nothing was collected", hint="call update(pred, target, lengths) for each validation batch"
-            )
+                f"nothing was collected{empty}",
+                hint="are the lengths those of the mels, in frames?" if empty else "call update(pred, target, lengths) for each validation batch",
+            )  # fmt: skip
         started = time.perf_counter()
         skipped: dict[str, str] = {}
         notes = ["batches came without lengths: padding, if there is any, counts as speech"] if collector.padded else []
+        if collector.n_uneven:
+            notes.append(
+                f"{collector.n_uneven:,} of {collector.n_utterances:,} predictions and targets differ in length by more than 8 frames (up to {collector.most_uneven:,}): only what both have was judged"
+            )
         sample = collector.sample()
         diagnosis = analyze(
             sample, kind=self.kind, autoregressive=self.autoregressive, seed=self.seed, notes=notes, stats_origin="the validation targets"
@@ -214,7 +227,7 @@ class ValidationMonitor:
         scalars = self._scalars(collector, diagnosis, floors, loss, skipped)
         return Reading(
             step, diagnosis, collector.n_utterances, collector.n_frames, len(sample), collector.held_frames, scalars, tuple(floors),
-            standing, skipped, time.perf_counter() - started, self.unit, sample,
+            standing, skipped, time.perf_counter() - started, self.unit, sample, collector.n_bad,
         )  # fmt: skip
 
     def _floors(self, sample: Sample, skipped: dict[str, str]) -> list[Floor]:
@@ -243,7 +256,10 @@ class ValidationMonitor:
     def _scalars(
         self, collector: PairCollector, d: Diagnosis, floors: list[Floor], loss: float | None, skipped: dict[str, str]
     ) -> dict[str, float]:
-        found: dict[str, float | None] = {"verdict": {"pass": 2.0, "warn": 1.0}.get(d.status, 0.0), "loss": loss}
+        found: dict[str, float | None] = {
+            "verdict": 0.0 if collector.n_bad else {"pass": 2.0, "warn": 1.0}.get(d.status, 0.0),
+            "loss": loss,
+        }
         if collector.n_bad:
             skipped["utterances with NaN or infinite values"] = (
                 f"{collector.n_bad} of {collector.n_utterances}; not in the sums"

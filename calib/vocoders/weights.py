@@ -118,7 +118,8 @@ def load_strictly(
         empty lists ``missing`` and ``unexpected``: anything in them is an error.
 
     Raises:
-        DataError: a tensor that is missing, unexpected, of another shape, or not finite; each by name.
+        DataError: a tensor that is missing, unexpected, of another shape, of integers (quantised), or not finite; each by
+            name.
     """
     import torch
 
@@ -134,6 +135,11 @@ def load_strictly(
         for name in wanted
         if name in given and given[name].shape != wanted[name].shape
     ]
+    numbers = [
+        f"{name} is {str(given[name].dtype).removeprefix('torch.')}"
+        for name in wanted
+        if name in given and wanted[name].is_floating_point() and not given[name].is_floating_point()
+    ]
     faults = []
     if missing:
         faults.append(f"missing: {_list([f'{name} {tuple(wanted[name].shape)}' for name in missing])}")
@@ -141,6 +147,8 @@ def load_strictly(
         faults.append(f"unexpected: {_list([f'{name} {tuple(given[name].shape)}' for name in unexpected])}")
     if shapes:
         faults.append(f"of another shape: {_list(shapes)}")
+    if numbers:  # codes of a quantised network, say: as numbers they would be noise
+        faults.append(f"no floating point numbers: {_list(numbers)}")
     if faults:
         hint = "is the configuration that of this checkpoint?"
         if not set(given) & set(wanted):

@@ -117,3 +117,36 @@ def test_a_vocoder_that_normalises_takes_any_calibration(
     theirs = transformers.SpeechT5HifiGan.from_pretrained(tmp_path / "out", local_files_only=True).eval()
     with torch.no_grad():
         assert (theirs(given) - module.eval()(scaler.calibrate(given))).abs().max() <= 1e-5
+
+
+def test_a_vocoder_that_hears_nothing_proves_nothing(calib: Callable[..., Any], tmp_path: Path) -> None:
+    """Untrained, it is silent to 1e-7: folded and unfolded would agree whatever was folded."""
+    folder = hifigan(tmp_path / "v", "plain")
+    parameters(tmp_path, 0.0, None)
+    held = torch.load(folder / "g_00000007", weights_only=True)
+    held["generator"]["conv_post.weight"] *= 1e-7
+    held["generator"]["conv_post.bias"] *= 0
+    torch.save(held, folder / "g_00000007")
+    result = calib("fold", "--params", tmp_path / "mel_scaling_params.json", "--vocoder", HIFIGAN, "--vocoder-checkpoint", folder, "-o", tmp_path / "out", "--limit", 1)  # fmt: skip
+    assert result.code == 5
+    assert "prove nothing" in result.err
+    assert not (tmp_path / "out" / "g_00000007").exists()
+
+
+def test_the_same_calibration_is_not_applied_twice(calib: Callable[..., Any], tmp_path: Path) -> None:
+    """A second fold is refused; the parameters that the first one wrote change nothing and are welcome."""
+    folder = hifigan(tmp_path / "v", "plain")
+    _, params = parameters(tmp_path, 0.0, None)
+    arguments = ("--vocoder", HIFIGAN, "--limit", 1, "-o")
+    first = calib("fold", "--params", params, "--vocoder-checkpoint", folder, *arguments, tmp_path / "one")
+    assert first.code == 0, first.err
+    again = calib("fold", "--params", params, "--vocoder-checkpoint", tmp_path / "one", *arguments, tmp_path / "two")
+    assert again.code == 3
+    assert "applied twice" in again.err
+    assert not (tmp_path / "two" / "g_00000007").exists()
+    folded = tmp_path / "one" / "mel_scaling_params.json"
+    neutral = calib("fold", "--params", folded, "--vocoder-checkpoint", tmp_path / "one", *arguments, tmp_path / "two")
+    assert neutral.code == 0, neutral.err
+    given = mel(80, 60)
+    a, b = (load_vocoder(HIFIGAN, str(tmp_path / name)).vocode(given)[0] for name in ("one", "two"))
+    assert np.abs(a - b).max() <= 1e-5

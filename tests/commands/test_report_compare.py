@@ -140,3 +140,10 @@ def test_pairs_get_their_own_reports_beside_and_pairs_alone_stay_a_report(
     assert not report_compare.is_comparison([pairs])
     with pytest.raises(UsageError, match=r"holds no report\.json"):
         report_compare.run(report_compare.CompareConfig((pairs, tmp_path / "finished"), tmp_path / "x"))
+
+
+def test_one_finished_report_is_said_to_be_one(calib: Cli, tmp_path: Path) -> None:
+    put(tmp_path / "runs/one", made.healthy(made.base()))
+    for one in ("runs", "runs/one", "runs/one/report.json"):
+        out = calib("report", one, "-o", "cmp")
+        assert (out.code, f"{one} is one run" in out.err) == (2, True), out.err

@@ -239,6 +239,8 @@ def test_the_command_prints_lists_and_refuses(calib: Callable[..., Any]) -> None
     unknown = calib("schema", "../params")
     assert unknown.code == 2
     assert "there is no schema '../params'" in unknown.err
+    assert "did you mean report?" in calib("schema", "repot").err
+    assert "did you mean calib/report/1" in calib("schema", "calib/report/2").err
     assert calib("schema", "stats", "-o", "s.json").code == 0
     assert json.loads(Path("s.json").read_text(encoding="utf-8")) == schema("stats")
     assert calib("schema", "stats", "-o", "s.json").code == 2

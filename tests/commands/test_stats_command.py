@@ -99,6 +99,13 @@ def test_audio_needs_a_front_end_and_none_is_assumed(calib: Cli, audio: Path) ->
     assert "did you mean hifigan" in done.err
 
 
+def test_a_dash_is_no_output_file(calib: Cli, mels: Path, tmp_path: Path) -> None:
+    result = calib("stats", mels, "-o", "-")
+    assert result.code == 2
+    assert "--json -" in result.err
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize("source", ["empty", "none"])
 def test_an_empty_or_missing_source_is_a_data_error(calib: Cli, tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -121,7 +121,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_and_measures_nothing_good_
     done = calib(*arguments(corpus))
     assert done.code == 0, done.err
     assert (tmp_path / "s.json").read_bytes() == whole
-    assert sorted(measured) == sorted([*(f"c{k}" for k in range(COUNT)), "c5"]), "c5 could not be used, and is tried again"
+    assert sorted(measured) == sorted([*(f"c{k}" for k in range(COUNT)), "c5"]), (
+        "c5 could not be used, and is tried again"
+    )
     assert "7 parts of the corpus are done" in done.err
     # What the first run found unusual is said, too.
     assert "skipped c5" in done.err
@@ -184,7 +186,7 @@ def test_a_damaged_ledger_is_used_as_far_as_it_is_good(
         path.write_bytes(os.urandom(5000))
     measured.clear()
     assert calib(*arguments(corpus)).code == 0
-    assert len(measured) == COUNT - {"torn": 6, "altered": 2, "noise": 0}[damage]
+    assert len(measured) == COUNT - {"torn": 5, "altered": 2, "noise": 0}[damage], "c5 could not be used"
     assert (tmp_path / "s.json").read_bytes() == whole
 
 

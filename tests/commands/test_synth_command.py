@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from calib.cli import _run
+from calib.commands.speaking import Synthesizer, Voice
+from calib.commands.synth import read_lines
 from calib.data.audio import read_audio
 from calib.demo import CORPUS
+from calib.errors import DataError
 from calib.mel.frontend import FrontEnd
 
 pytest.importorskip(
@@ -177,6 +180,7 @@ def test_a_hostile_text_is_only_text(tmp_path: Path) -> None:
         (["--text", "a", "--output", "o.wav", "--speaker-audio", "missing.wav"], 3),
         (["--text", "a", "--output", "o.wav", "--params", "missing.json"], 3),
         (["--text", "a", "--output", "o.wav", "--language", "xx-none"], 2),
+        (["--text", "a", "--output", "o.wav", "--language", ""], 2),
         (["--text", "a", "--output", "o.wav", "--top-p", "0"], 2),
         (["--text", "a", "--output", "o.wav", "--temperature", "-1"], 2),
         (["--text", "a", "--output", "o.wav", "--vocoder", "grifin-lim"], 2),
@@ -258,6 +262,8 @@ def test_a_text_that_cannot_be_said_does_not_lose_the_others(
         ('{"text": "a", "tempo": 1}', "tempo"), ('{"text": ""}', "must say something"), ("[]", "expected an object"), ("{", "not JSON"),
         ('{"text": "a", "id": "../x"}', "cannot be a file"), ('{"text": "a", "seed": "1"}', "seed"), ('{"text": "a", "speaker_audio": "none.wav"}', "no such file"),
         ('{"text": "a", "id": "b"}\n{"text": "c", "id": "b"}', "two lines become b.wav"),
+        ('{"text": "a", "id": "\\ud800"}', "cannot be a file"), ('{"text": "a", "id": "a\\nb"}', "cannot be a file"), ('{"text": "a"}\n{"text": "b", "speaker_audio": "none.wav"}', "line 2: speaker_audio"),
+        ('{"text": "a", "seed": 1.5}', "a whole number"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_an_error_before_anything_is_said(
@@ -268,3 +274,40 @@ def test_a_wrong_line_is_an_error_before_anything_is_said(
     assert _run(["synth", "--text-file", str(source), "--output", str(tmp_path / "out")]) == 3
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_marks_between_sentences_cost_nothing(tmp_path: Path) -> None:
+    """They have no phonemes; alone they are an error, among sentences they are left out."""
+    assert speak(tmp_path / "a.wav", text="Hello there! ... How are you? !!!") == 0
+    assert speak(tmp_path / "b.wav", text="Hello there! How are you?") == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert speak(tmp_path / "c.wav", text="... !!!") == 3
+
+
+@pytest.mark.parametrize("suffix", ["txt", "jsonl"])
+def test_a_line_ends_at_a_line_feed_and_nowhere_else(tmp_path: Path, suffix: str) -> None:
+    """U+2028 may stand within a text, and JSON writes it as it is; so is CRLF one end."""
+    texts = ["One\u2028two.", "Three\x85four."]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) if suffix == "jsonl" else text for text in texts]
+    (tmp_path / f"t.{suffix}").write_bytes("\r\n".join([*lines, ""]).encode())
+    read = read_lines(tmp_path / f"t.{suffix}", tmp_path, Voice())
+    assert [line.text for line in read] == texts
+
+
+def test_a_stream_that_fails_leaves_no_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a text is no result, and it would stand in the way of the next run."""
+    real = Synthesizer.vocode
+    calls = 0
+
+    def failing(self: Synthesizer, mel: np.ndarray) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            assert (tmp_path / "s.wav").stat().st_size > 1000, "the first piece is there"
+            raise DataError("the second piece failed")
+        return real(self, mel)
+
+    monkeypatch.setattr(Synthesizer, "vocode", failing)
+    assert speak(tmp_path / "s.wav", "--stream", text="One sentence. And another one.") == 3
+    assert calls == 2
+    assert list(tmp_path.iterdir()) == []

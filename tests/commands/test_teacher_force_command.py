@@ -170,6 +170,13 @@ def test_finished_pairs_are_not_overwritten_without_force(calib: Cli, audio: Pat
     assert len((tmp_path / "out" / "pairs.jsonl").read_text().splitlines()) == 2
 
 
+def test_an_output_that_is_a_file_is_told_before_any_work(calib: Cli, audio: Path, plugin: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs").write_text("mine", encoding="utf-8")
+    done = calib("teacher-force", audio, "--model", plugin, "-o", "pairs")
+    assert (done.code, "-o pairs is a file" in done.err) == (2, True), done.err
+    assert (tmp_path / "pairs").read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize(
     ("mode", "words"),
     [("raises", "encoder.weight"), ("transposed", "(80,"), ("fewer", "mels for a batch of"), ("nothing", "None")],

@@ -194,8 +194,9 @@ def test_wrong_specs_and_interpreters_are_usage_errors(plugin, tmp_path):
             load_model(spec, python=python)
     with pytest.raises(PluginError, match="the factory returned None"):
         load(plugin, "none")
-    with pytest.raises(PluginError, match=r"status|protocol"):
+    with pytest.raises(PluginError, match=r"status|protocol") as caught:
         load(plugin, python="/bin/false")
+    assert "is it a Python, 3.8 or later?" in str(caught.value.hint)
 
 
 def test_a_virtual_environments_folder_is_its_interpreter(tmp_path):

@@ -358,3 +358,18 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_cpu_and_the_loading_itself_need_no_torch() -> None:
     code = "import sys; from calib.models.loading import resolve_device; resolve_device('cpu'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_plug_in_prints_does_not_reach_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the JSON of --json - and the audio of a stream are."""
+    text = 'print("at import")\n' + textwrap.dedent(MODEL).replace("return [u.mel", 'print("at work"); return [u.mel')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write(tmp_path, "talkative_module.py", text)
+    for spec in (write(tmp_path, "talkative.py", text), "talkative_module:factory"):
+        model = load_model(spec, None, "cpu", {})
+        call_plugin("talkative", model.teacher_force, [Utterance("a", np.zeros((3, 80), np.float32))])
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.split("\n")[:2] == ["at import", "at work"]

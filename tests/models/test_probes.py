@@ -20,7 +20,7 @@ from calib.models.reference.plugin import ReferenceModel
 from calib.models.teaching import Teacher
 
 sys.path.insert(0, str(Path(__file__).parent))
-import planted
+import planted_models as planted
 
 pytestmark = pytest.mark.skipif(not espeak.available(), reason="espeakng_loader is not installed (the extra `demo`)")
 
@@ -180,6 +180,8 @@ def test_the_command_says_it_in_lines_in_json_and_by_its_exit_code(tmp_path, cap
     assert caught.out.startswith("FAULTS: movement, text.")
     assert _run([*arguments, "--probe", "txt"]) == 2
     assert "did you mean text?" in capsys.readouterr().err
+    assert _run([*arguments, "--probe", "stopping", "--fail-on", "warn"]) == 10  # what was not looked at is not sound
+    assert capsys.readouterr().out.startswith("NOTHING PROBED")
 
 
 def test_utterances_that_the_model_refuses_are_named_and_left_out(tmp_path, capsys):
@@ -199,3 +201,126 @@ def test_utterances_that_the_model_refuses_are_named_and_left_out(tmp_path, caps
     assert "anna_en_03" not in report["utterances"]
     assert report["skipped_utterances"] == {"anna_en_03": "no lights"}
     assert report["findings"][0]["status"] == "fail"  # it copies the frame before, whatever the text
+
+
+def own(**attributes):
+    """A model in numpy that copies half of the frame before; attributes and methods are replaced as given."""
+
+    class Own:
+        frontend, output_space, kind, autoregressive, padding_safe = "hifigan", "raw", "mean", True, True
+
+        def teacher_force(self, batch):
+            return [0.5 * np.vstack([0 * u.mel[:1], u.mel[:-1]]) for u in batch]
+
+    methods = {name: staticmethod(value) if callable(value) else value for name, value in attributes.items()}
+    return type("Changed", (Own,), methods)()
+
+
+FORCED = ("reload", "determinism", "padding", "causality", "text", "speaker")
+
+
+def test_where_nothing_can_be_measured_nothing_passes(batch):
+    """NaN minus NaN is neither a change nor none."""
+
+    def broken(batch):
+        return [np.where(np.arange(len(u.mel))[:, None] == 3, np.nan, u.mel) for u in batch]
+
+    said = found(own(teacher_force=broken), batch, *FORCED, "movement")
+    assert said == {**dict.fromkeys(FORCED, "skipped"), "movement": "fail"}
+
+
+def test_nan_that_only_an_altered_input_makes_is_a_fault(batch):
+    """An attention over nothing, in the batch that is padded; a text that the encoder cannot take."""
+
+    def padded(batch):
+        return [
+            u.mel * (np.nan if len(batch) > 1 and len(u.mel) < max(len(o.mel) for o in batch) else 1) for u in batch
+        ]
+
+    texts = {u.id: u.text for u in batch}
+
+    def other_text(batch):
+        return [u.mel * (np.nan if u.text != texts[u.id] else 1) for u in batch]
+
+    assert found(own(teacher_force=padded), batch, "padding") == {"padding": "fail"}
+    assert found(own(teacher_force=other_text), batch, "text") == {"text": "fail"}
+
+
+def test_free_running_that_gives_nan_follows_no_recording(batch):
+    def generate(*_, **__):
+        return np.full((100, 80), np.nan)
+
+    said = found(own(generate=generate), batch, "stopping", "alignment", "sampling")
+    assert said == dict.fromkeys(("stopping", "alignment", "sampling"), "fail")
+
+
+def test_a_model_that_takes_one_utterance_at_a_time_is_given_one(batch):
+    def alone(batch):
+        (u,) = batch
+        return [0.5 * u.mel]
+
+    assert found(own(padding_safe=False, teacher_force=alone), batch, "determinism") == {"determinism": "pass"}
+
+
+def test_a_sampler_that_obeys_its_seed_has_neither_dropout_nor_leaking_padding(batch):
+    def draws(batch):
+        return [u.mel + np.random.normal(0, 0.3, u.mel.shape) for u in batch]  # noqa: NPY002
+
+    def disobeys(batch):
+        return [u.mel + np.random.default_rng().normal(0, 0.3, u.mel.shape) for u in batch]
+
+    sampler = own(kind="sample", teacher_force=draws)
+    assert found(sampler, batch, "determinism", "padding") == {"determinism": "pass", "padding": "skipped"}
+    assert found(own(teacher_force=draws), batch, "determinism") == {"determinism": "fail"}
+    assert found(own(kind="sample", teacher_force=disobeys), batch, "determinism") == {"determinism": "fail"}
+
+
+def test_a_voice_that_is_heard_in_the_mel_itself_is_no_leak(batch):
+    """Without another utterance of the speaker the model hears the voice in ``mel``, as the protocol says."""
+    import dataclasses
+
+    def heard(batch):
+        voices = [u.mel if u.reference_mel is None else u.reference_mel for u in batch]
+        return [0.5 * np.vstack([0 * u.mel[:1], u.mel[:-1]]) + v.mean(0) for u, v in zip(batch, voices, strict=True)]
+
+    lonely = [dataclasses.replace(u, reference_mel=None) for u in batch]
+    assert found(own(teacher_force=heard), lonely, "causality") == {"causality": "pass"}
+
+
+def test_a_model_that_does_not_say_whether_it_is_autoregressive_is_not_accused(batch):
+    def deaf(batch):
+        return [np.tile(np.sin(np.arange(80)), (len(u.mel), 1)) for u in batch]
+
+    def follows(batch):
+        return [0.5 * u.mel for u in batch]
+
+    for force, unknown, declared in ((deaf, "pass", "warn"), (follows, "warn", "fail")):
+        for autoregressive, status in ((None, unknown), (True, declared)):
+            model = own(autoregressive=autoregressive, teacher_force=force)
+            assert found(model, batch, "causality") == {"causality": status}
+
+
+def test_a_model_that_answers_in_one_buffer_cannot_hide_that_it_draws(batch):
+    buffer = np.zeros((4000, 80), np.float32)
+
+    def reuses(batch):
+        out, at = [], 0
+        for u in batch:
+            view = buffer[at : at + len(u.mel)]
+            view[:] = u.mel + np.random.normal(0, 0.3, u.mel.shape)  # noqa: NPY002
+            out.append(view)
+            at += len(u.mel)
+        return out
+
+    assert found(own(teacher_force=reuses), batch, "determinism") == {"determinism": "fail"}
+
+
+def test_free_running_is_probed_without_gradients(batch):
+    seen = []
+
+    def generate(*_, **__):
+        seen.append(torch.is_inference_mode_enabled())
+        return np.zeros((100, 80))
+
+    found(own(generate=generate), batch, "stopping")
+    assert seen == [True] * len(batch)

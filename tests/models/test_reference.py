@@ -17,6 +17,7 @@ from calib.diagnose.verdict import NEGLIGIBLE_R
 from calib.errors import DataError, PluginError, UsageError
 from calib.models.protocol import AcousticModel, Utterance
 from calib.models.reference import corpus, espeak, factory
+from calib.models.teaching import Teacher
 
 ROOT = Path(corpus.__file__).parents[2]
 CHECKPOINTS = ROOT / "demo" / "checkpoints"
@@ -431,3 +432,11 @@ def test_a_few_steps_of_training_lower_the_loss(tmp_path):
         factory(str(tmp_path / "a.safetensors")).teacher_force([Utterance("x", data[0].mel.numpy(), "Hello.")])[0],
         np.ndarray,
     )
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_it_speaks_under_autocast(few, kind):
+    """There is no bfloat16 in numpy."""
+    mels = Teacher(factory("100"), "reference", 80, autocast=kind).predict(few[:2])
+    assert [mel.shape for mel in mels] == [u.mel.shape for u in few[:2]]
+    assert all(np.isfinite(mel).all() for mel in mels)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from calib.errors import PluginError
 from calib.models.protocol import Utterance
 from calib.models.teaching import Teacher, check_claims
 
@@ -81,3 +82,38 @@ def test_claims_are_tried() -> None:
         assert (found.deterministic, found.padding_safe) == (deterministic, safe)
         assert words in "; ".join(found.findings)
     assert check_claims(Teacher(Leaking(), "m", 8), batch[0], []).padding_safe
+
+
+class OneBuffer(Model):
+    """Writes every answer over the one before."""
+
+    def __init__(self) -> None:
+        self.buffer = np.zeros((100, 8), np.float32)
+
+    def teacher_force(self, batch: Sequence[Utterance]) -> list[Any]:
+        out = []
+        for one in batch:
+            self.buffer[: len(one.mel)] = 2 * one.mel
+            out.append(self.buffer[: len(one.mel)])
+        return out
+
+
+def test_a_later_answer_does_not_alter_an_earlier_one() -> None:
+    teacher, (first, second, _) = Teacher(OneBuffer(), "m", 8), utterances()
+    mel = teacher.predict([first])[0]
+    teacher.predict([second])
+    assert np.array_equal(mel, 2 * first.mel)
+    # In a batch nothing can be saved, so it is not run in batches.
+    assert check_claims(teacher, first, [[first, second]]).padding_safe is False
+
+
+def test_a_model_that_fails_is_named_with_what_it_was_given() -> None:
+    class Fails(Model):
+        def teacher_force(self, batch: Sequence[Utterance]) -> list[Any]:
+            del batch
+            raise ValueError("no such phoneme")
+
+    with pytest.raises(PluginError, match=r"no such phoneme.*given u0, u1, u2") as caught:
+        Teacher(Fails(), "m", 8).predict(utterances())
+    assert "DataError" in str(caught.value.hint)
+    assert isinstance(caught.value.__cause__, ValueError)

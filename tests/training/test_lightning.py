@@ -82,3 +82,17 @@ def test_other_outputs_need_an_extractor_and_are_named_without(tmp_path: Path) -
         extract=lambda out, batch: (*out, None),  # noqa: ARG005
     )
     assert callback.reading.n_utterances == 12
+
+
+def test_outputs_that_do_not_fit_are_an_error_before_the_first_epoch(tmp_path: Path) -> None:
+    """Not after it: it may take hours."""
+    steps: list[int] = []
+
+    def outputs(pred: Any, target: Any) -> Any:
+        del target
+        steps.append(len(steps))
+        return {"mel": pred}
+
+    with pytest.raises(UsageError, match="'pred' and 'target'"):
+        fit(tmp_path, zeros=False, outputs=outputs)
+    assert steps == [0]  # the first batch of the check before training

@@ -254,3 +254,78 @@ def test_it_needs_no_command_and_no_reader_of_files() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
     )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([1.0, 0.75], "lengths holds 0.75"),  # shares of the longest
+        ([200 * 256, 150 * 256], "lengths holds 51200, the batch has 200 frames"),  # samples
+        (np.ones((2, 200), bool), "lengths is a mask"),
+        (torch.ones(2, dtype=torch.bool), "lengths is a mask"),
+        ([-1, 200], "lengths holds -1"),
+        ([200], "1 lengths for 2 utterances"),
+    ],
+)
+def test_lengths_that_are_no_frames_are_refused(lengths: object, message: str) -> None:
+    """Clipped in silence they would count padding as speech, or leave one frame of everything."""
+    mels = np.zeros((2, 200, 20), np.float32)
+    with pytest.raises(UsageError, match=message):
+        PairCollector().add(mels, mels, lengths)
+
+
+def test_what_does_not_fit_is_an_error_that_says_what() -> None:
+    mels, collector = np.zeros((2, 200, 20), np.float32), PairCollector()
+    with pytest.raises(UsageError, match="1 names for 2"):
+        collector.add(mels, mels, None, ["a"])
+    with pytest.raises(UsageError, match="got complex64"):
+        collector.add(torch.zeros(2, 3, 4, dtype=torch.complex64), mels)
+    with pytest.raises(UsageError, match="got list"):
+        collector.add([torch.zeros(3, 4, requires_grad=True)] * 2, mels)
+    collector.add(mels.swapaxes(1, 2), mels.swapaxes(1, 2))  # layout MT, not said
+    with pytest.raises(UsageError, match="190 mel bins, the utterances before it have 200") as caught:
+        collector.add(mels.swapaxes(1, 2)[..., :190], mels.swapaxes(1, 2)[..., :190])
+    assert "'MT'" in str(caught.value.hint)
+    monitor = ValidationMonitor()
+    monitor.update(mels, mels, [0, 0])
+    with pytest.raises(UsageError, match="all 2 utterances have length 0"):
+        monitor.finish(1)
+
+
+def test_nan_outside_of_the_sample_fails_the_pass() -> None:
+    rng = np.random.default_rng(0)
+    monitor = ValidationMonitor(max_frames=600)
+    for k in range(6):
+        mel = np.cumsum(rng.normal(0, 0.4, (200, 20)), axis=0)
+        monitor.update(np.full_like(mel, np.nan) if k == 1 else mel + rng.normal(0, 0.1, mel.shape), mel)
+    reading = monitor.finish(1)
+    assert "utterance 1" not in reading.sample.names
+    assert reading.diagnosis.status != "fail"  # the sample is sound
+    assert (reading.failed, reading.n_not_finite, reading.scalars["verdict"]) == (True, 1, 0.0)
+    assert reading.alarm == "step 1: 1 of 6 utterances hold NaN or infinite values"
+
+
+def test_predictions_that_end_early_are_told() -> None:
+    rng = np.random.default_rng(0)
+    monitor = ValidationMonitor()
+    mel = np.cumsum(rng.normal(0, 0.4, (6, 200, 20)), axis=1)
+    monitor.update(mel[:, :100], mel, [200] * 6)
+    assert "6 of 6 predictions and targets differ in length by more than 8 frames (up to 100)" in "".join(monitor.finish(1).diagnosis.notes)  # fmt: skip
+    monitor.update(mel[:, :195], mel, [200] * 6)
+    assert not monitor.finish(2).diagnosis.notes
+
+
+def test_training_is_left_as_it_was() -> None:
+    """Random states, gradients and modes are the training's own."""
+    import random
+
+    pred, target = torch.randn(2, 200, 20, requires_grad=True), torch.randn(2, 200, 20)
+    state = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index] # noqa: NPY002
+    monitor = ValidationMonitor()
+    monitor.update(pred, target, torch.tensor([200, 150]))
+    monitor.finish(1)
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1:] == (np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index] # noqa: NPY002
+    assert pred.requires_grad
+    assert pred.grad is None
+    assert torch.is_grad_enabled()

@@ -127,6 +127,8 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert "unexpected: ema.decay (1,)" in error({"ema.decay": torch.ones(1)})
     assert "conv_pre.bias is (3,), the configuration says (16,)" in error({"conv_pre.bias": torch.ones(3)})
     assert "NaN or infinite weights in conv_pre.bias" in error({"conv_pre.bias": torch.full((16,), torch.nan)})
+    codes = (whole["conv_pre.bias"] * 100).to(torch.int8)  # of a quantised network
+    assert "no floating point numbers: conv_pre.bias is int8" in error({"conv_pre.bias": codes})
     torch.save({"mpd": whole, "msd": whole}, path)
     with pytest.raises(DataError, match="discriminators"):
         opened("hifigan", path)

@@ -202,6 +202,7 @@ class _Process:
         self._listener = threading.Thread(target=_listen, args=(self._popen.stderr, self._words), daemon=True)
         self._listener.start()
         self.end = weakref.finalize(self, _end, self._popen)
+        self._spoke = False  # whether anything ever answered
 
     def call(self, name: str, arguments: Mapping[str, Any], *, flat: bool = False) -> Any:
         """The answer to one request; see `call_with_state`."""
@@ -239,6 +240,7 @@ class _Process:
             except BaseException:
                 self.end()  # interrupted in the middle of an answer: the next one could not be told from its rest
                 raise
+        self._spoke = True
         if "error" in answer:
             self._raise(answer["error"])
         return answer["result"], answer.get("state") or {}
@@ -277,6 +279,8 @@ class _Process:
         else:
             how = f"ended with status {code}" if code is not None else "closed its pipe"
         words = [line for line in self._words if line.strip()]
+        if not words and not self._spoke:
+            words = ["none; is it a Python, 3.8 or later?"]
         raise PluginError(
             f"plug-in {self.spec}: its interpreter {self.interpreter} {how}", hint="its last words: " + " / ".join(words[-3:]) if words else None,
         )  # fmt: skip

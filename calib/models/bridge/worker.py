@@ -223,7 +223,9 @@ class _Worker:
         try:
             import numpy as np
         except ImportError as error:
-            raise UsageError(f"{sys.executable} cannot import numpy: {error}; -m pip install numpy") from None
+            raise UsageError(
+                f"{sys.executable} cannot import numpy ({error}); next: {sys.executable} -m pip install numpy"
+            ) from None
         return {
             "protocol": PROTOCOL,
             "python": "{}.{}.{}".format(*sys.version_info[:3]),

@@ -114,7 +114,8 @@ def speecht5_characters(folder: Folder) -> Callable[[str], list[int]] | str:
 
     sentencepiece's own normaliser is NFKC with a few rules more (nmt_nfkc), which are applied here as far as they make
     spaces. Against sentencepiece 0.2 and transformers 5.24, on a character model trained for the purpose: 2,000 of 2,000
-    random strings of letters, marks and symbols gave the same ids. ``</s>`` written in a text is read as characters here.
+    random strings of letters, marks and symbols without < and > gave the same ids. Strings with those two were left out:
+    ``</s>`` and the like, written in a text, are read as characters here.
     """
     file = folder.path / "spm_char.model"
     if not file.is_file():

@@ -14,9 +14,11 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from calib.errors import CalibError, DataError
 from calib.models.probes import forced, free, weights
-from calib.models.probes.scene import Finding, Scene, TooSlowError
+from calib.models.probes.scene import Finding, NotFiniteError, Scene, TooSlowError
 
 __all__ = ["PROBES", "Finding", "Scene", "probe_all"]
 
@@ -34,6 +36,8 @@ PROBES: dict[str, Callable[[Scene], Finding]] = {
     "alignment": free.alignment,
     "sampling": free.sampling,
 }
+_COMPARE = {"reload", "determinism", "padding", "causality", "text", "speaker"}
+"""Probes that compare predictions: with NaN in them nothing could be seen, and nothing may be called sound."""
 
 
 def probe_all(scene: Scene, only: Sequence[str] | None = None) -> Iterator[Finding]:
@@ -46,11 +50,17 @@ def probe_all(scene: Scene, only: Sequence[str] | None = None) -> Iterator[Findi
             continue
         started = time.perf_counter()
         try:
-            found = probe(scene)
+            if name in _COMPARE and not all(np.isfinite(mel).all() for mel in scene.base):
+                why = "the predictions hold NaN or infinite values, so no change of them can be measured"
+                found = Finding(name, "skipped", why)
+            else:
+                found = probe(scene)
         except DataError as error:
             found = Finding(name, "skipped", f"the model refuses what the probe asks: {error.message}")
         except TooSlowError as error:
             found = Finding(name, "skipped", str(error), advice="--budget SECONDS allows more, --no-free-running none")
+        except NotFiniteError as error:
+            found = Finding(name, "fail", str(error), threshold="any value that is not finite", advice="look for a division by zero, a logarithm of 0, or an attention over nothing")  # fmt: skip
         except CalibError as error:
             found = Finding(name, "fail", f"the model fails: {error.message}", advice=error.hint)
         yield dataclasses.replace(found, seconds=time.perf_counter() - started)

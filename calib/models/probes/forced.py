@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from calib.models.probes.scene import Finding, Limit, Scene, change
+from calib.models.probes.scene import Finding, Limit, Scene, change, finite
 from calib.models.protocol import Utterance
 
 __all__ = ["causality", "determinism", "movement", "padding", "speaker", "text"]
@@ -23,10 +23,18 @@ _LONG = 60
 
 def determinism(scene: Scene) -> Finding:
     """Two passes over one batch; the random state is not set anew in between."""
-    once = scene.teacher.predict(scene.batch[:2])
-    again = scene.teacher.predict(scene.batch[:2], reseed=False)
-    size = scene.changes(again, once) if [len(m) for m in once] == [len(m) for m in again] else float("inf")
-    evidence = {"change": size, "utterances": len(once)}
+    few = scene.batch[:2]
+    parts = [few] if scene.model.padding_safe else [[one] for one in few]  # as it is run
+    once, again, seeded = (
+        [mel for part in parts for mel in scene.teacher.predict(part, reseed=reseed)] for reseed in (True, False, True)
+    )
+    size, same_seed = (_apart(scene, mels, once) for mels in (again, seeded))
+    evidence = {"change": size, "change_same_seed": same_seed, "utterances": len(once)}
+    if SAME.broken(size) and scene.model.kind == "sample" and not SAME.broken(same_seed):
+        return Finding(
+            "determinism", "pass", f"two passes differ by {size:.3g} units and one seed gives one prediction: the model is declared to sample, and draws (dropout left on would look the same)",
+            evidence, f"{SAME} with the same seed",
+        )  # fmt: skip
     if SAME.broken(size):
         return Finding(
             "determinism", "fail", f"two passes differ by {size:.3g} units: dropout is on, or the model draws", evidence, str(SAME),
@@ -37,7 +45,7 @@ def determinism(scene: Scene) -> Finding:
 
 
 def padding(scene: Scene) -> Finding:
-    """The shortest utterance alone, and beside the longest."""
+    """The shortest utterance alone, and beside the longest; a model that draws gives no answer."""
     if not scene.model.padding_safe:
         return Finding(
             "padding", "skipped", "the model declares padding_safe = False and is run one utterance at a time"
@@ -46,7 +54,13 @@ def padding(scene: Scene) -> Finding:
     short, long = ordered[0], ordered[-1]
     if len(short.mel) == len(long.mel):
         return Finding("padding", "skipped", "all utterances have one length, so nothing was padded")
-    alone, beside = scene.teacher.predict([short])[0], scene.teacher.predict([short, long])[0]
+    alone, again = (
+        finite(scene.teacher.predict([short], reseed=reseed), "a second pass")[0] for reseed in (True, False)
+    )
+    if SAME.broken(_apart(scene, [again], [alone])):
+        why = "the model draws, and what padding changes cannot be told from what it draws anew"
+        return Finding("padding", "skipped", why, advice="padding_safe = False until it is known")
+    beside = finite(scene.teacher.predict([short, long]), f"in a batch padded to {len(long.mel)} frames")[0]
     size = change(beside, alone, scene.unit) if len(beside) == len(alone) else float("inf")
     moved = np.abs(beside[: len(alone)] - alone[: len(beside)]).max(1) > SAME.value * scene.unit
     evidence = {"change": size, "frames": len(short.mel), "padded_to": len(long.mel), "frames_moved": int(moved.sum())}
@@ -56,7 +70,13 @@ def padding(scene: Scene) -> Finding:
             "padding", "fail", f"padded from {len(short.mel)} to {len(long.mel)} frames the prediction changes by {size:.3g} units, {where}",
             evidence, str(SAME), "mask padding in attention and before every convolution; until then padding_safe = False",
         )  # fmt: skip
-    return Finding("padding", "pass", f"a padded batch changes nothing ({size:.1e} units)", evidence, str(SAME))
+    return Finding(
+        "padding",
+        "pass",
+        f"padded from {len(short.mel)} to {len(long.mel)} frames nothing changes ({size:.1e} units)",
+        evidence,
+        str(SAME),
+    )
 
 
 def causality(scene: Scene) -> Finding:
@@ -69,8 +89,9 @@ def causality(scene: Scene) -> Finding:
         cut = int(0.6 * len(u.mel))
         mel = u.mel.copy()
         mel[cut:] = mel[cut:][::-1, ::-1]
-        base = scene.teacher.predict([u])[0]
-        altered = scene.teacher.predict([dataclasses.replace(u, mel=mel)])[0]
+        # The voice stays: a model without a reference hears it in the mel itself, as the protocol says.
+        one = dataclasses.replace(u, reference_mel=_heard(u))
+        base, altered = scene.predict([one, dataclasses.replace(one, mel=mel)])
         n = min(len(base), len(altered))
         moved = np.sqrt(np.mean(np.square(altered[:n].astype(np.float64) - base[:n]), axis=1)) / scene.unit
         early = max(early, float(np.sqrt(np.mean(moved[: max(cut - REACH, 1)] ** 2))))
@@ -92,6 +113,16 @@ def causality(scene: Scene) -> Finding:
                 evidence, limit, "with durations given from a file only a leak is left",
             )  # fmt: skip
         return Finding("causality", "pass", "the prediction does not depend on the true mel", evidence, limit)
+    if scene.model.autoregressive is None and not SAME.broken(max(early, after, at_cut)):
+        return Finding(
+            "causality", "pass", "the prediction does not depend on the true mel: the model is not autoregressive",
+            evidence, limit, "say so: autoregressive = False",
+        )  # fmt: skip
+    if scene.model.autoregressive is None and SAME.broken(max(early, 0.0 if reach else at_cut)):
+        return Finding(
+            "causality", "warn", f"the prediction follows the true mel before it may (by {max(early, at_cut):.3g} units, {reach:.0f} frames ahead): a decoder that sees what it is to predict, or a model that is not autoregressive and takes its alignment from the mel",
+            evidence, limit, "say which it is: autoregressive = True or False",
+        )  # fmt: skip
     if SAME.broken(early):
         return Finding(
             "causality", "fail", f"altering the future changes the past by {early:.3g} units, as far as {reach:.0f} frames ahead: the decoder sees what it is to predict",
@@ -104,7 +135,7 @@ def causality(scene: Scene) -> Finding:
         )  # fmt: skip
     if not SAME.broken(max(after, at_cut)):
         return Finding(
-            "causality", "warn", "the prediction does not depend on the true mel at all, although the model is taken to be autoregressive",
+            "causality", "warn", "the prediction does not depend on the true mel at all, although the model is declared autoregressive",
             evidence, limit, "declare autoregressive = False, or hand the true mel to the decoder",
         )  # fmt: skip
     look = f"; it looks {reach:.0f} frames ahead, as a post-net does" if reach else ""
@@ -128,7 +159,7 @@ def text(scene: Scene) -> Finding:
     if TEXT.broken(size):
         return Finding(
             "text", "fail", f"another text changes the prediction by {size:.3g} units: the text is not used", evidence, str(TEXT),
-            "look at the attention over the text: its mask, whether it ever becomes monotonic, and whether the encoder was restored",
+            "look at the attention over the text: its mask, whether it ever becomes monotonic, and whether the encoder was restored (a model that reads no text is right here)",
         )  # fmt: skip
     if worse is not None and worse < 0.01:
         return Finding(
@@ -190,6 +221,13 @@ def movement(scene: Scene) -> Finding:
         str(FLAT),
         advice,
     )
+
+
+def _apart(scene: Scene, mels: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """Change in units; infinite where the lengths differ."""
+    if [len(mel) for mel in mels] != [len(mel) for mel in others]:
+        return float("inf")
+    return scene.changes(mels, others)
 
 
 def _other(texts: list[str], k: int) -> str:

@@ -81,7 +81,7 @@ def stopping(scene: Scene) -> Finding:
     outside = [r for r in ratios if UNEVEN[0].broken(r) or UNEVEN[1].broken(r)]
     status = "warn" if len(outside) > len(ratios) / 2 else "pass"
     return Finding(
-        "stopping", status, f"it speaks {middle:.2f} times as long as the recordings (median; {min(ratios):.2f} to {max(ratios):.2f})", evidence, limit,
+        "stopping", status, f"it speaks {middle:.2f} times as long as the recordings (median of {len(ratios)}; {min(ratios):.2f} to {max(ratios):.2f})", evidence, limit,
         "another speaker's pace is no fault; unequal lengths of one speaker are" if status == "warn" else None,
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def alignment(scene: Scene) -> Finding:
         return Finding(
             "alignment",
             "pass",
-            f"it follows the recording: at most {max(repeats):.2f} s said twice or held, {max(skips):.2f} s left out",
+            f"it follows the recordings of {len(repeats)} utterance{'s' * (len(repeats) != 1)}: at most {max(repeats):.2f} s said twice or held, {max(skips):.2f} s left out",
             evidence_all,
             limit,
         )

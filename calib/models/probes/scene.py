@@ -21,7 +21,7 @@ from calib.models.loading import call_plugin, checked_mel
 from calib.models.protocol import AcousticModel, Utterance
 from calib.models.teaching import Teacher
 
-__all__ = ["Finding", "Limit", "Scene", "TooSlowError", "change"]
+__all__ = ["Finding", "Limit", "NotFiniteError", "Scene", "TooSlowError", "change", "finite"]
 
 _OPS: dict[str, Callable[[float, float], bool]] = {">": operator.gt, "<": operator.lt, ">=": operator.ge}
 
@@ -108,8 +108,8 @@ class Scene:
 
     @functools.cached_property
     def base(self) -> list[np.ndarray]:
-        """Teacher-forced predictions, each utterance alone."""
-        return self.predict(self.batch)
+        """Teacher-forced predictions, each utterance alone; they may hold NaN."""
+        return [self.teacher.predict([one])[0] for one in self.batch]
 
     @functools.cached_property
     def unit(self) -> float:
@@ -120,8 +120,12 @@ class Scene:
         return max(within, 1e-9)
 
     def predict(self, batch: Sequence[Utterance]) -> list[np.ndarray]:
-        """Each utterance alone, so that nothing but itself can change a prediction."""
-        return [self.teacher.predict([one])[0] for one in batch]
+        """Each utterance alone, so that nothing but itself can change a prediction.
+
+        Raises:
+            NotFiniteError: a prediction holds NaN or infinite values, so that no change can be measured.
+        """
+        return finite([self.teacher.predict([one])[0] for one in batch], "what the probe alters makes the prediction")
 
     def changes(self, altered: Sequence[np.ndarray], base: Sequence[np.ndarray] | None = None) -> float:
         """Change of all utterances together, in units."""
@@ -149,20 +153,38 @@ class Scene:
 
         Raises:
             TooSlowError: the budget is spent.
+            NotFiniteError: the mel holds NaN or infinite values.
         """
         if self.spent > self.budget:
             raise TooSlowError(f"{self.spent:.0f} s of free running are spent, of {self.budget:.0f} s")
         started = time.perf_counter()
-        mel = call_plugin(
-            self.teacher.spec, self.model.generate, one.text,  # type: ignore[attr-defined]
-            speaker_audio=voice or self.voices.get(one.id), language=one.language, temperature=temperature, top_p=top_p, seed=seed,
-        )  # fmt: skip
+        with self.teacher.mode():
+            mel = call_plugin(
+                self.teacher.spec, self.model.generate, one.text,  # type: ignore[attr-defined]
+                speaker_audio=voice or self.voices.get(one.id), language=one.language, temperature=temperature, top_p=top_p, seed=seed,
+            )  # fmt: skip
+            mel = checked_mel(self.teacher.spec, mel, self.teacher.n_mels)
         self.spent += time.perf_counter() - started
-        return checked_mel(self.teacher.spec, mel, self.teacher.n_mels)
+        return finite([mel], f"free running of {one.id}")[0]
 
 
 class TooSlowError(Exception):
     """Free running takes longer than was allowed; the probe is skipped."""
+
+
+class NotFiniteError(Exception):
+    """A mel that a probe made holds NaN or infinite values; the probe fails."""
+
+
+def finite(mels: list[np.ndarray], what: str) -> list[np.ndarray]:
+    """The mels as they are.
+
+    Raises:
+        NotFiniteError: one holds NaN or infinite values; ``what`` gave them.
+    """
+    if not all(np.isfinite(mel).all() for mel in mels):
+        raise NotFiniteError(f"{what}: NaN or infinite values")
+    return mels
 
 
 def change(a: np.ndarray, b: np.ndarray, unit: float) -> float:

@@ -232,8 +232,8 @@ class ReferenceModel:
         except DataError as error:
             raise DataError(f"{utterance.id}: {error.message}", hint=error.hint) from None
         if key not in self._durations:
-            prior = self.module.prior(encoding).cpu().numpy()
-            self._durations[key] = torch.from_numpy(align(prior, mel.cpu().numpy())).to(self.device)
+            prior = self.module.prior(encoding).float().cpu().numpy()  # bfloat16 under autocast, which numpy has not
+            self._durations[key] = torch.from_numpy(align(prior, mel.float().cpu().numpy())).to(self.device)
         return encoding, self._durations[key]
 
     def _encode(self, text: str, language: str, voice: torch.Tensor) -> torch.Tensor:
@@ -277,7 +277,8 @@ class ReferenceModel:
 
     def _emit(self, mel: torch.Tensor) -> np.ndarray:
         return np.asarray(
-            (mel if self._normalized else mel * self.module.mel_std + self.module.mel_mean).cpu().numpy(), np.float32
+            (mel if self._normalized else mel * self.module.mel_std + self.module.mel_mean).float().cpu().numpy(),
+            np.float32,
         )
 
 
