@@ -204,7 +204,9 @@ def make(case: Case) -> Made:
     inner = samples if case.file_rate == fe.sample_rate else np.asarray(soxr.resample(samples, case.file_rate, fe.sample_rate, quality="HQ"), np.float32)  # fmt: skip
     if case.statistics is not None:
         # Statistics of other audio of the corpus, as they would be.
-        other = fe.mel(speech.clip(case.corpus, case.number + 5, fe.sample_rate)).astype(np.float64)
+        other = fe.mel(speech.clip(case.corpus, speech.elsewhere(case.corpus, case.number), fe.sample_rate)).astype(
+            np.float64
+        )
         if case.statistics == "standard":
             fe = fe.with_statistics(other.mean(0), other.std(0) + 1e-3)
         else:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.identify.cases import Case, Made
+from calib.errors import CalibError
 from calib.mel.frontend import FrontEnd
 from calib.mel.identify import Found, Identification
 
@@ -24,6 +25,7 @@ PARAMETERS = (
     "sample_rate", "hop_length", "n_fft", "win_length", "window", "window_periodic", "padding", "pad_mode", "n_mels", "fmin", "fmax", "mel_scale", "filter_norm", "fb_sample_rate",
     "power", "preemphasis", "log", "log_guard", "log_eps", "spectrum_eps", "normalisation", "layout", "dtype",
 )  # fmt: skip
+_SAMPLES = ("sample_rate", "hop_length", "n_fft", "win_length", "fb_sample_rate")  # counted in samples, or their rate
 _ANY = {"any", "any base", "another", "too small to see here"}
 
 
@@ -51,6 +53,9 @@ def identifiable(case: Case, made: Made) -> dict[str, bool]:
         return out
     linear = np.asarray(fe.linear(made.inner), np.float64)
     base = _ln(fe, made.inner)
+    if case.file_rate != fe.sample_rate and _same_at_file_rate(case, made, free_gain=normalised):
+        for name in _SAMPLES:
+            out[name] = False
     if fe.window == "hann" and _has_twin(fe, made.inner, base):
         out["win_length"] = out["window_periodic"] = False
     if fe.padding in {"center", "same"} and not case.cut:
@@ -62,7 +67,9 @@ def identifiable(case: Case, made: Made) -> dict[str, bool]:
         for name in ("log_guard", "log_eps", "spectrum_eps"):
             out[name] = False
         return out
-    if fe.log_guard == "clamp":
+    if fe.log_guard == "none":
+        enough = False  # nothing is there to be seen, and a guard too small to be seen looks the same
+    elif fe.log_guard == "clamp":
         seen = linear <= fe.log_eps
         # A wall by bin (after statistics) needs cells in many bins.
         enough = seen.sum() >= 12 and (seen.any(0).mean() > 0.2 or not normalised)
@@ -77,6 +84,33 @@ def identifiable(case: Case, made: Made) -> dict[str, bool]:
             enough = False  # two guards at once: the oracle does not say which one a cell is due to
     out["log_guard"] = out["log_eps"] = bool(enough)
     return out
+
+
+def _same_at_file_rate(case: Case, made: Made, *, free_gain: bool) -> bool:
+    """Whether the same analysis of the file as it is, all lengths in samples of its rate, gives the very same mel.
+
+    Then the audio holds nothing that resampling took away, and no data can tell that it was resampled. "The same" is to
+    the precision of the stored values: 1e-4 of a ln unit in all cells but one in 10,000 (digital floors), .01 in float16;
+    up to a common level only where a normalisation takes that up.
+    """
+    fe, factor = made.truth, case.file_rate / made.truth.sample_rate
+    lengths = {name: getattr(fe, name) * factor for name in ("n_fft", "win_length", "hop_length")}
+    if any(abs(value - round(value)) > 1e-9 for value in lengths.values()) or fe.preemphasis:
+        return False
+    whole = {name: round(value) for name, value in lengths.items()}
+    moved = {"sample_rate": case.file_rate, "fb_sample_rate": round(fe.fb_sample_rate * factor), **whole}
+    try:
+        twin = FrontEnd.from_fields(fe.fields() | moved)
+    except CalibError:
+        return False
+    a, b = (np.asarray(f.linear(x), np.float64) for f, x in ((twin, made.samples), (fe, made.inner)))
+    count = min(len(a), len(b))
+    if abs(len(a) - len(b)) > 1:
+        return False
+    floor = 1e-7 * float(b.max())
+    ratio = np.log(a[:count] + floor * factor**fe.power) - np.log(b[:count] + floor)
+    away = np.abs(ratio - np.median(ratio) * free_gain)
+    return bool((away > (1e-4 if case.dtype == "float32" else 0.01)).mean() < 1e-4)
 
 
 def _has_twin(fe: FrontEnd, samples: np.ndarray, base: np.ndarray) -> bool:

@@ -42,6 +42,7 @@ class IdentifyConfig:
         columns: of a filelist.
         audio_root: of a filelist.
         split: of a source.
+        seconds: of CPU time that the search may take, or None for the default.
     """
 
     pairs: Path | None
@@ -53,6 +54,7 @@ class IdentifyConfig:
     columns: str | None = None
     audio_root: Path | None = None
     split: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,12 @@ def run(config: IdentifyConfig) -> Identified:
         UsageError: neither PAIRS nor mels; options that do not fit.
         DataError: nothing matches, or what matches cannot be read or identified.
     """
-    from calib.mel.identify import Clip, identify, identify_mels
+    from calib.mel.identify import SECONDS, Clip, identify, identify_mels
 
     if (config.pairs is None) == (config.mel is None):
         raise UsageError("give PAIRS or --mel, one of them", hint="calib frontends identify --audio wavs/ --mel mels/")
+    if config.seconds is not None and not config.seconds > 0:
+        raise UsageError(f"--seconds {config.seconds:g}: must be above 0")
     if config.layout is not None:
         check_layout(config.layout)
     mels, own, header = _mels(config)
@@ -113,7 +117,7 @@ def run(config: IdentifyConfig) -> Identified:
     if not clips:
         raise problems[0]
     terminal.notice(f"{len(clips)} of {len(audio)} matched pairs of {len(mels)} mels are read" + (f"; {', '.join(c.id for c in clips[:4])}{', ...' if len(clips) > 4 else ''}" if terminal.level > 0 else ""))  # fmt: skip
-    result = identify(clips, declared=declared)
+    result = identify(clips, declared=declared, seconds=SECONDS if config.seconds is None else config.seconds)
     status = "fail" if result.contradictions or result.status == "unrelated" else "ok" if result.status == "named" else "warn"  # fmt: skip
     return Identified(result, tuple(c.id for c in clips), said, status)
 
@@ -281,6 +285,14 @@ def identify(
             show_default=False,
         ),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            help="CPU time that this may take, in s; then the search ends with what it knows, and says so. Default: 9.",
+            show_default=False,
+        ),
+    ] = None,
     layout: o.Layout = None,
     limit: o.Limit = None,
     columns: o.Columns = None,
@@ -294,7 +306,7 @@ def identify(
 ) -> None:
     """Which front end made these mels: every parameter with its evidence, the named ones that fit, and what cannot be told."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
-    answer = run(IdentifyConfig(pairs, mel, audio, declared, layout, limit, columns, audio_root, split))
+    answer = run(IdentifyConfig(pairs, mel, audio, declared, layout, limit, columns, audio_root, split, seconds))
     o.show(render(answer))
     o.emit_json(json_, answer.to_json(), force=force)
     o.gate(fail_on, answer.status, answer.result.headline)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from calib.mel.identify.budget import SECONDS
 from calib.mel.identify.identifying import identify
 from calib.mel.identify.melonly import identify_mels
 from calib.mel.identify.results import Clip, Contradiction, Found, Identification, NamedMatch
 
-__all__ = ["Clip", "Contradiction", "Found", "Identification", "NamedMatch", "identify", "identify_mels"]
+__all__ = ["SECONDS", "Clip", "Contradiction", "Found", "Identification", "NamedMatch", "identify", "identify_mels"]

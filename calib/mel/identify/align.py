@@ -107,20 +107,26 @@ def _groups(x: np.ndarray, count: int) -> np.ndarray:
 
 
 def _correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Correlation of ``b`` with ``a`` at every lag at which they overlap by half of the shorter one; lags from -(len(b) - 1)."""
+    """Correlation of the columns of ``b`` with those of ``a`` at every lag at which they overlap by half of the shorter one.
+
+    The first lag is ``-(len(b) - 1)``: ``(len(a) + len(b) - 1, C)``.
+    """
     from scipy.fft import irfft, next_fast_len, rfft
 
     n = next_fast_len(len(a) + len(b) - 1, real=True)
+    lags = np.arange(1 - len(b), len(a))
+    first, last = np.maximum(lags, 0), np.minimum(lags + len(b), len(a))  # of a, where they overlap
 
-    def cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-        return np.asarray(np.roll(irfft(rfft(p, n) * np.conj(rfft(q, n)), n), len(q) - 1)[: len(p) + len(q) - 1])
+    def sums(values: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+        return np.asarray(total[end] - total[begin])
 
-    ones_a, ones_b = np.ones(len(a)), np.ones(len(b))
-    count = np.maximum(cross(ones_a, ones_b), 1.0)
-    sum_a, sum_b = cross(a, ones_b), cross(ones_a, b)
-    var_a = cross(a * a, ones_b) - sum_a**2 / count
-    var_b = cross(ones_a, b * b) - sum_b**2 / count
-    both = cross(a, b) - sum_a * sum_b / count
+    count = (last - first).astype(np.float64)[:, None]
+    sum_a, sum_b = sums(a, first, last), sums(b, first - lags, last - lags)
+    var_a = sums(a * a, first, last) - sum_a**2 / count
+    var_b = sums(b * b, first - lags, last - lags) - sum_b**2 / count
+    cross = irfft(rfft(a, n, axis=0) * np.conj(rfft(b, n, axis=0)), n, axis=0)
+    both = cross[lags] - sum_a * sum_b / count  # a negative lag lies at the end
     value = both / np.sqrt(np.maximum(var_a, 1e-6 * len(a)) * np.maximum(var_b, 1e-6 * len(b)))
     return np.asarray(np.where(count >= 0.5 * min(len(a), len(b)), value, 0.0))
 
@@ -148,8 +154,8 @@ def _place(bands: np.ndarray, groups: np.ndarray, hop: float, step: float) -> tu
     frames = len(groups)
     length = max(2, int((frames - 1) * hop / step) + 1)
     where = np.arange(length) * step / hop
-    sampled = np.stack([np.interp(where, np.arange(frames), g) for g in groups.T])
-    curve = np.mean([_correlate(b, s) for b, s in zip(bands.T, sampled, strict=True)], axis=0)
+    sampled = np.stack([np.interp(where, np.arange(frames), g) for g in groups.T], axis=1)
+    curve = _correlate(bands, sampled).mean(1)
     at = int(np.argmax(np.abs(curve)))
     return float(abs(curve[at])), (at - (length - 1)) * step, 1 if curve[at] >= 0 else -1
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calib.mel.catalogue import catalogue
 from calib.mel.identify.levels import LOGS
 from calib.mel.identify.placing import Placed
 from calib.mel.identify.rebuild import nice
@@ -110,7 +111,7 @@ def _window(case: Case) -> Iterator[tuple[str, Found]]:
         yield "win_length", Found(geo.win_length, 0.6 if open_width else 0.9 if others else 0.98, (*others, *(round(v) for v in (choice.open if open_width and choice else ()))), said)  # fmt: skip
         if core.window == "rectangular":
             yield "window_periodic", Found(None, 0.0, (True, False), "a rectangular window has no such kinds")
-        elif open_width:
+        elif open_width or ("closed" in case.choices and case.choices["closed"].open):
             yield "window_periodic", Found(None, 0.0, (True, False), "one sample of width cannot be seen here")
         else:
             yield (
@@ -170,7 +171,10 @@ def _place(case: Case) -> Iterator[tuple[str, Found]]:
         yield "shift", Found(geo.shift, 0.95, (), f"frame 0 lies {what} {'later' if geo.shift > 0 else 'earlier'} than its padding says: the start was cut, or the audio was trimmed or padded first")  # fmt: skip
     if padding in {"center", "same"}:
         modes = case.pad_modes
-        if geo.shift:
+        named = {catalogue()[name].frontend.pad_mode for name in case.naming.names}
+        if geo.shift and len(named) == 1:
+            yield "pad_mode", Found(named.pop(), 0.95, (), "the named front end, which trims the audio itself, reproduces the ends, too")  # fmt: skip
+        elif geo.shift:
             yield "pad_mode", Found(None, 0.0, ("reflect", "constant"), "the frames at the padding are not in the mel")
         elif len(modes) == 1:
             yield (
@@ -208,7 +212,7 @@ def _values(case: Case) -> Iterator[tuple[str, Found]]:
         yield "utterance_norm", Found(t.utterance, 0.97, (), f"every clip is exactly {what}")
         yield "log", Found("ln", 0.3, ("log10", "any base"), "normalisation by utterance takes up the log base")
         yield "gain_db", Found(None, 0.0, ("any",), "normalisation by utterance takes up the level")
-        yield "filter_norm", _norm(case) if t.utterance == "minmax" else Found(None, 0.0, ("slaney", None), "it is a level by bin, which the normalisation takes up")  # fmt: skip
+        yield "filter_norm", _norm(case) if t.utterance == "minmax" or (lv.norm is not None and lv.kind != "divide") else Found(None, 0.0, ("slaney", None), "it is a level by bin, which the normalisation takes up")  # fmt: skip
         yield from _guards(case)
         return
     yield "utterance_norm", Found(None, 0.8, () if guard.kind != "clamp" else ("dynamic_max",), "no clip is normalised to a fixed mean, spread, minimum or maximum" + ("; a floor relative to the loudest cell looks like a clamp in one clip" if guard.kind == "clamp" and len(placed.clips) == 1 else ""))  # fmt: skip
@@ -245,6 +249,8 @@ def _norm(case: Case) -> Found:
     words = f"offsets spread over bins by {lv.offset_spread[0]:.2g} ln with an area norm and by {lv.offset_spread[1]:.2g} ln without"
     if lv.norm is None:
         return Found(None, 0.0, ("slaney", None), words + ": a mean by bin hides it")
+    if lv.kind in {"standard", "shift"}:
+        words = f"the walls of all bins lie at one filterbank output with it, to {100 * case.guard.spread:.1g} %, and not without; {words}"
     return Found("slaney" if lv.norm == "slaney" else None, 0.97, (), words)
 
 
@@ -294,10 +300,16 @@ def _guards(case: Case) -> Iterator[tuple[str, Found]]:
             "log_guard",
             Found("clamp", 0.9, clip, f"{wall}, {bins}: a clamp before the logarithm, or a clip after it"),
         )
-        yield (
-            "log_eps",
-            Found(_eps(case), 0.93, (), f"the wall is at x = {guard.eps:.5g}", (guard.eps * 0.99, guard.eps * 1.01)),
-        )
+        if fe is not None and fe.name and fe.clip_min is not None:
+            words = f"the wall, at x = {guard.eps:.5g}, is the clip after the logarithm that {fe.name} has; a guard lies below"
+            yield "log_eps", Found(None, 0.0, (), words, (0.0, guard.eps))
+        else:
+            yield (
+                "log_eps",
+                Found(
+                    _eps(case), 0.93, (), f"the wall is at x = {guard.eps:.5g}", (guard.eps * 0.99, guard.eps * 1.01)
+                ),
+            )
     else:
         yield "log_guard", Found(None, 0.0, ("clamp", "add", "none"), f"no cell is quiet enough: all lie above x = {guard.eps:.2g}, so a guard is somewhere below")  # fmt: skip
         yield "log_eps", Found(None, 0.0, (), "no cell reached it", (0.0, guard.eps))

@@ -13,7 +13,7 @@ import numpy as np
 from calib.mel.identify.scene import Fit, Scene
 from calib.mel.identify.spectra import edges_of
 
-__all__ = ["LOGS", "Levels", "levels"]
+__all__ = ["LOGS", "Levels", "area", "levels"]
 
 _LN10 = float(np.log(10.0))
 # (log, multiplier): the slopes that have a name, in mel units per ln.
@@ -85,8 +85,8 @@ def levels(scene: Scene, fit: Fit) -> Levels:
         spreads.append((float(np.sqrt(np.mean(((value - centre) / error) ** 2))), float(np.sqrt(np.mean((value - centre) ** 2)))))  # fmt: skip
     same, changed = (spreads[0], spreads[1])
     norm_names = ("slaney", "none") if known_norm == "slaney" else ("none", "slaney")
-    # Means by bin are nowhere near equal to a thousandth: where one norm makes the offsets so and the other does not, it is it.
-    least = 1e-3 if max(same[1], changed[1]) > 0.05 else 0.0
+    # Means by bin are nowhere near equal: where one norm makes the offsets 100 times as equal as the other does, it is it.
+    least = max(1e-3, 0.01 * max(same[1], changed[1])) if max(same[1], changed[1]) > 0.05 else 0.0
     flat = [
         n for n, (z, spread) in zip(norm_names, (same, changed), strict=True) if z < 2.5 or spread < max(1e-4, least)
     ]

@@ -18,6 +18,7 @@ from calib.mel.identify.spectra import Bench, Core
 
 __all__ = ["Naming", "distance", "name"]
 
+_PLAIN = "as it is"
 _ROUNDING = 4e-4  # ln; what float32 STFTs of different libraries differ by away from floors
 
 
@@ -83,7 +84,7 @@ def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray,
         mels = computed(fe, samples)
         if mels is None:
             continue
-        options: list[tuple[FrontEnd, list[np.ndarray] | None, str]] = [(fe, mels, "as it is")]
+        options: list[tuple[FrontEnd, list[np.ndarray] | None, str]] = [(fe, mels, _PLAIN)]
         if statistics is not None:
             fitted = with_fitted_statistics(fe, mels, placed, statistics)
             if fitted is not None:
@@ -97,20 +98,28 @@ def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray,
     reference_rows = [proof for _, _, proof, _ in rows] + ([reference] if reference is not None else [])
     best = min(reference_rows, key=_robust)
     tried, names = [], []
-    winner: tuple[FrontEnd, Proof] | None = None
+    winner: tuple[FrontEnd, Proof, str] | None = None
     judged: dict[str, NamedMatch] = {}
     for group, fe, proof, words in sorted(rows, key=lambda row: _robust(row[2])):
         against = speaks_against(proof, best)
-        if not against and winner is None:
-            winner = (fe, proof)
+        if not against and (winner is None or (words == _PLAIN and winner[2] != _PLAIN)):
+            winner = (fe, proof, words)
         for entry in group:
             match = NamedMatch(entry.id, not against, proof.decibels, against or words)
-            if entry.id not in judged or (match.consistent and not judged[entry.id].consistent):
+            if entry.id not in judged or _rank(match) > _rank(judged[entry.id]):
                 judged[entry.id] = match
+    # A mel that an entry gives as it is was not normalised besides: fitted statistics would all be those of one line.
+    if any(m.consistent and m.words == _PLAIN for m in judged.values()):
+        needless = [m for m in judged.values() if m.consistent and m.words != _PLAIN]
+        judged |= {m.name: dataclasses.replace(m, consistent=False, words=f"{m.words} only, which are the same in all bins") for m in needless}  # fmt: skip
     tried = sorted(judged.values(), key=lambda m: (not m.consistent, m.error_db))
     order = {entry.id: k for k, entry in enumerate(entries())}
     names = sorted((m.name for m in tried if m.consistent), key=order.__getitem__)
     return Naming(tuple(names), (), tuple(tried), winner[0] if winner else None, winner[1] if winner else None)
+
+
+def _rank(match: NamedMatch) -> tuple[bool, bool]:
+    return match.consistent, match.words == _PLAIN
 
 
 def _robust(proof: Proof) -> float:

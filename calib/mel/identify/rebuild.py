@@ -10,12 +10,16 @@ import numpy as np
 
 from calib.errors import CalibError
 from calib.mel.frontend import FrontEnd
-from calib.mel.identify.levels import Levels
+from calib.mel.identify.levels import Levels, area
 from calib.mel.identify.placing import Placed
 from calib.mel.identify.scene import Fit, Scene
 from calib.mel.identify.spectra import Core, bank
 
 __all__ = ["Geometry", "Guard", "Proof", "build", "computed", "geometry", "guard_of", "nice", "prove"]
+
+
+_WALLS = 6  # bins with a wall, from which on the walls tell the area norm
+_ONE_WALL = 0.02  # relative spread of one filterbank output
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,16 @@ class Guard:
     spread: float
 
 
-def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed) -> Guard:
-    """The guard from what was found, or from the lower wall."""
+def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed) -> tuple[Guard, Levels]:
+    """The guard from what was found, or from the lower wall; and the levels with the area norm that the wall tells.
+
+    A clamp is one filterbank output for all bins. Under statistics by bin, which hide the area norm from the levels, the
+    walls still lie at one output with the true norm, and at outputs as different as the filters' widths without it.
+    """
     linear = np.concatenate([b.linear(fit.core) for b in scene.benches])
     if fit.core.guard:
         eps = fit.core.guard * float(np.median(linear))
-        return Guard("add", eps, int((linear < 100.0 * eps).sum()), 0.0)
+        return Guard("add", eps, int((linear < 100.0 * eps).sum()), 0.0), lv
     t = placed.traits
     wall = t.low if placed.alignment.sign > 0 else t.high
     share = t.low_share if placed.alignment.sign > 0 else t.high_share
@@ -117,9 +125,20 @@ def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed) -> Guard:
             middle = float(np.median(good))
             spread = float(np.median(np.abs(good / middle - 1.0)))
             cells = round(share * sum(y.size for y in placed.y))
-            return Guard("clamp", middle, cells, spread)
+            if lv.norm is None and lv.kind in {"standard", "shift"} and good.size >= _WALLS:
+                own = fit.core.norm or "none"
+                factor = area(fit, scene.bins) * (1.0 if own == "none" else -1.0)
+                changed = (values * np.exp(factor))[np.isfinite(values) & scene.bins_used]
+                apart = float(np.median(np.abs(changed / np.median(changed) - 1.0)))
+                if spread < min(_ONE_WALL, 0.2 * apart):
+                    lv = dataclasses.replace(lv, norm=own)
+                elif apart < min(_ONE_WALL, 0.2 * spread):
+                    other = "none" if own == "slaney" else "slaney"
+                    lv = dataclasses.replace(lv, norm=other, offset=lv.offset - lv.slope * factor)
+                    middle, spread = float(np.median(changed)), apart
+            return Guard("clamp", middle, cells, spread), lv
     positive = linear[linear > 0]
-    return Guard("unknown", float(positive.min()) if positive.size else 1e-10, 0, 0.0)
+    return Guard("unknown", float(positive.min()) if positive.size else 1e-10, 0, 0.0), lv
 
 
 def _eps_explains(fit: Fit, scene: Scene, wall: float) -> bool:
@@ -146,7 +165,7 @@ def build(core: Core, geo: Geometry, lv: Levels, guard: Guard, placed: Placed, n
     values: dict[str, Any] = {
         "sample_rate": core.rate, "n_fft": core.n_fft, "win_length": geo.win_length, "hop_length": round(core.hop), "window": core.window,
         "window_periodic": geo.periodic, "padding": geo.padding, "n_mels": len(lv.slope), "fmin": core.fmin, "fmax": core.fmax,
-        "mel_scale": core.scale, "filter_norm": None if lv.norm == "none" else "slaney", "power": core.power, "preemphasis": core.preemphasis,
+        "mel_scale": core.scale, "filter_norm": None if (lv.norm or core.norm or "none") == "none" else "slaney", "power": core.power, "preemphasis": core.preemphasis,
         "fb_sample_rate": round(core.rate / core.ratio),
     }  # fmt: skip
     if core.eps:

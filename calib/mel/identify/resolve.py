@@ -18,6 +18,7 @@ from calib.mel.identify.usual import WIDTHS, n_ffts, usual
 __all__ = ["Choice", "snap", "turn_over"]
 
 _EXCLUDED = 4.0  # t
+_NO_EMPHASIS = 0.02  # below which a coefficient is nobody's
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ def snap(scene: Scene, fit: Fit, templates: bool = True) -> tuple[Fit, dict[str,
     Returns:
         The fit at the snapped core, and the half-width of each field's interval.
     """
+    if 0.0 < fit.core.preemphasis < _NO_EMPHASIS:  # a search that began with one may end with next to none
+        bare = scene.polish(fit.core.but(preemphasis=0.0), ("fmin", "fmax"), 3)
+        fit = bare if bare.loss <= max(1.002 * fit.loss, 3e-6) or paired_t(bare.residual, fit.residual) < 2.0 else fit
     names = ["fmin", "fmax", "centre", "width", *(["preemphasis"] if fit.core.preemphasis else [])]
     errors = scene.errors(fit, names)
     best = fit
@@ -101,6 +105,12 @@ def turn_over(scene: Scene, fit: Fit, errors: dict[str, float]) -> dict[str, Cho
     if errors.get("width", 0.0) < 3.0:
         steps = [scene.fit(core.but(width=core.width + d, centre=core.centre + c)) for d, c in ((-1, 0.5), (-1, -0.5), (1, 0.5), (1, -0.5), (-2, 0.0)) if core.width + d <= core.n_fft]  # fmt: skip
         out["width"] = _choice(scene, fit, "width", steps)
+        if (
+            core.window == "hamming" and core.width + 1 - core.closed <= core.n_fft
+        ):  # as many samples, of the other kind
+            longer = 1 if core.closed else -1
+            kind = core.but(closed=not core.closed, width=core.width + longer, centre=core.centre + longer / 2)
+            out["closed"] = _choice(scene, fit, "closed", [scene.fit(kind)])
         out["centre"] = _choice(
             scene, fit, "centre", [scene.fit(core.but(centre=core.centre + d)) for d in (-1.0, 1.0)]
         )

@@ -160,7 +160,7 @@ class Identification:
             "shift_samples": self.shift,
             "error": {"mean": self.error, "max": self.error_max, "mean_db": self.error_db, "noise_db": self.noise_db},
             "tried": [
-                {"name": t.name, "consistent": t.consistent, "error_db": t.error_db, "words": t.words}
+                {"name": t.name, "consistent": t.consistent, "error_db": plain(t.error_db), "words": t.words}
                 for t in self.tried
             ],
             "contradictions": [c.to_json() for c in self.contradictions],

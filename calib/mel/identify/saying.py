@@ -55,7 +55,7 @@ def say(case: Case, declared: FrontEnd | None) -> Identification:
     status = "named" if names else "partly" if noisy else "described"
     contradicted = () if declared is None else tuple(contradictions(declared, case, found))
     return Identification(
-        headline=_headline(case, found, names, family, nearest, noisy, contradicted),
+        headline=_headline(case, names, family, nearest, noisy, contradicted),
         status=status,
         fields=found,
         names=names,
@@ -79,9 +79,12 @@ def say(case: Case, declared: FrontEnd | None) -> Identification:
 def _doubted(case: Case, found: dict[str, Found]) -> dict[str, Found]:
     """Where no analysis reproduces the mel to rounding, something is not as it is described: fine claims are withdrawn."""
     lost = case.fit.core.guard > _HUGE and case.fit.loss > _FAR
-    if case.fit.loss < _REPRODUCED or (not lost and case.noise_db < _COARSE[case.placed.traits.dtype]):
+    fine = case.ended is None and not lost and case.noise_db < _COARSE[case.placed.traits.dtype]
+    if case.fit.loss < _REPRODUCED or fine:
         return found
     why = f"no analysis reproduces this mel to better than {case.noise_db:.2g} dB, so what is fine is not claimed; "
+    if case.ended is not None:
+        why = f"the search was ended by its limit of {case.ended:g} s of CPU time; {why}"
     out = dict(found)
     rate = case.fit.core.rate
     own = case.placed.rate
@@ -92,7 +95,7 @@ def _doubted(case: Case, found: dict[str, Found]) -> dict[str, Found]:
             found["hop_length"].value, 0.4, tuple(h for _, h in rest), found["hop_length"].evidence
         )
         out["fb_sample_rate"] = Found(None, 0.0, ("another",), why + found["fb_sample_rate"].evidence)
-    names = (
+    names: tuple[str, ...] = (
         "n_fft",
         "win_length",
         "window_periodic",
@@ -104,11 +107,15 @@ def _doubted(case: Case, found: dict[str, Found]) -> dict[str, Found]:
         "post_norm",
         "filter_norm",
     )
-    for name in (*names, "window", "log") if lost else names:  # fmt: skip
+    if lost or case.ended is not None:
+        names += ("window", "log")
+    if case.ended is not None:  # the place of the best analysis so far is no place of the truth
+        names += ("padding", "mel_scale", "fmin", "fmax", "power")
+    for name in names:
         item = out.get(name)
         if item is None or item.confidence == 0.0:
             continue
-        if name in {"n_fft", "win_length", "preemphasis"} and item.value is not None:
+        if name in {"n_fft", "win_length", "preemphasis", "fmin", "fmax"} and item.value is not None:
             out[name] = Found(None, 0.0, (item.value, "another"), why + item.evidence)
         else:
             out[name] = Found(None, 0.0, (item.value, *item.confounded, "another"), why + item.evidence)
@@ -185,10 +192,12 @@ def _differences(mine: FrontEnd, other: FrontEnd) -> list[str]:
 # --- sentences ------------------------------------------------------------------------------------------------------
 
 
-def _headline(case: Case, found: dict[str, Found], names: tuple[str, ...], family: tuple[str, ...], nearest: str | None, noisy: bool, contradicted: tuple[Any, ...]) -> str:  # fmt: skip
+def _headline(case: Case, names: tuple[str, ...], family: tuple[str, ...], nearest: str | None, noisy: bool, contradicted: tuple[Any, ...]) -> str:  # fmt: skip
     core = case.fit.core
     proof = case.proof
+    cut = f" (the search was ended by its limit of {case.ended:g} s of CPU time: try more)" if case.ended is not None and not names and case.fit.loss > _REPRODUCED else ""  # fmt: skip
     said = f", contradicting what was declared in {', '.join(c.field for c in contradicted)}" if contradicted else ""
+    said += cut
     if names:
         listed = names[0] if len(names) == 1 else f"{names[0]} (or, the same here: {', '.join(names[1:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''})"  # fmt: skip
         if noisy:
@@ -197,7 +206,7 @@ def _headline(case: Case, found: dict[str, Found], names: tuple[str, ...], famil
             )
         error = f"reproduced to {proof.decibels:.2g} dB on average" if proof is not None else "reproduced"
         return f"this mel was made by {listed}: {error}{said}"
-    band = f"{found['mel_scale'].value} {core.fmin:g}-{core.fmax:g} Hz"
+    band = f"{core.scale} {core.fmin:g}-{core.fmax:g} Hz"
     what = f"{core.rate} Hz, hop {round(core.hop)}, window {case.geometry.win_length} of {core.n_fft}, {case.placed.y[0].shape[1]} bins {band}, {'power' if core.power == 2 else 'magnitude'}"  # fmt: skip
     if noisy:
         kin = f"the filterbank of {', '.join(family[:3])}" if family else "no named front end's filterbank"
@@ -221,6 +230,8 @@ def _skipped(case: Case, found: dict[str, Found]) -> Iterator[str]:
     for name, item in found.items():
         if item.value is None and not (name == "filter_norm" and not item.confounded) and name != "utterance_norm":
             yield f"{name}: {item.evidence}"
+    if case.ended is not None:
+        yield f"what a longer search may find: it was ended for its limit of {case.ended:g} s of CPU time (--seconds), with what was known then"
     if case.noise_db > NOISY_DB:
         yield f"guards, padding mode and kind of window: {case.noise_db:.2g} dB of the mel is noise to every analysis (predicted by a model, or of other audio)"  # fmt: skip
 

@@ -10,15 +10,18 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from calib.mel.identify.budget import Budget, Spent
 from calib.mel.identify.spectra import Bench, Core
 
 __all__ = ["Fit", "Scene", "paired_t"]
 
+_T = TypeVar("_T")
 _STEPS = {"fmin": 1.0, "fmax": 0.002, "centre": 0.0005, "width": 0.01, "preemphasis": 0.01, "hop": 3e-5, "guard": 0.02}
 
 
@@ -51,11 +54,22 @@ class Scene:
         y: ``(N, M)`` mel values.
         used: ``(N, M)`` bool, cells away from floor, walls and edges.
         exact: loss below which a hypothesis reproduces the mel but for rounding.
+        budget: of the search that looks at this scene: a hypothesis is judged only while there is time; None for ever.
     """
 
-    def __init__(self, benches: Sequence[Bench], y: np.ndarray, used: np.ndarray, exact: float = 2e-5) -> None:
+    def __init__(
+        self,
+        benches: Sequence[Bench],
+        y: np.ndarray,
+        used: np.ndarray,
+        exact: float = 2e-5,
+        budget: Budget | None = None,
+    ) -> None:
+        self.budget = budget
+        self.best: Fit | None = None
         self.benches, self.bins = list(benches), y.shape[1]
         self.used, self.exact = used & np.isfinite(y), exact
+        self.stored = y  # cells that are not used, too
         self.y = np.where(self.used, y, 0.0).astype(np.float64)
         weight = self.used.astype(np.float64)
         self.count = weight.sum(0)
@@ -76,6 +90,17 @@ class Scene:
             self.weight = self.weight * self.bins_used
             self.scaled = self.scaled * self.bins_used
             self.total = max(float(self.weight.sum()), 1.0)
+            self.best = None  # judged by other bins
+
+    def within(self, budget: Budget, search: Callable[[], _T]) -> _T | None:
+        """Run a search that judges hypotheses only while there is time; None when it was ended: then `best` is what is known."""
+        self.budget, self.best = budget, None
+        try:
+            return search()
+        except Spent:
+            return None
+        finally:
+            self.budget = None
 
     def sparse(self, frames: int) -> Scene:
         """The same mel at fewer frames."""
@@ -83,7 +108,7 @@ class Scene:
         step = max(1, total // frames)
         keep = np.concatenate([np.arange(len(b.frames)) % step == 0 for b in self.benches])
         benches = [b.with_frames(b.frames[::step]) for b in self.benches]
-        out = Scene(benches, self.y[keep], self.used[keep], self.exact)
+        out = Scene(benches, self.stored[keep], self.used[keep], self.exact, self.budget)
         out.hear(self.bins_used)
         return out
 
@@ -95,7 +120,13 @@ class Scene:
         return np.asarray(np.log(np.maximum(linear, 1e-30)), dtype=np.float64)
 
     def fit(self, core: Core, weight: np.ndarray | None = None) -> Fit:
-        """Robust lines by bin for a hypothesis."""
+        """Robust lines by bin for a hypothesis.
+
+        Raises:
+            Spent: the time for the search is over; `best` is what is known.
+        """
+        if self.budget is not None:
+            self.budget.check()
         return self.lines(core, self.log(core), weight)
 
     def lines(self, core: Core, log: np.ndarray, weight: np.ndarray | None = None) -> Fit:
@@ -107,7 +138,10 @@ class Scene:
             slope, offset, residual = self._solve(log, w / (1.0 + (residual / spread) ** 2))
         residual = residual * (self.weight > 0)
         loss = float(np.abs(residual).sum() / self.total)
-        return Fit(core, log, slope * self.spread, self.mean + offset * self.spread, residual, loss)
+        fit = Fit(core, log, slope * self.spread, self.mean + offset * self.spread, residual, loss)
+        if self.budget is not None and (self.best is None or loss < self.best.loss):
+            self.best = fit
+        return fit
 
     def _solve(self, log: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         total = np.maximum(w.sum(0), 1e-12)
@@ -138,8 +172,15 @@ class Scene:
                 moved = clipped(best.core, {n: v * share for n, v in step.items()})
                 trial = self.fit(moved)
                 if trial.loss < best.loss:
+                    before = best
                     gained = trial.loss < best.loss * (1 - tolerance)
                     best = trial
+                    # Robust weights hold a step back where few bins are wrong: then longer ones gain more.
+                    for longer in (3.0, 9.0) if share == 1.0 and trial.loss > 0.25 * before.loss else ():
+                        trial = self.fit(clipped(before.core, {n: v * longer for n, v in step.items()}))
+                        if trial.loss >= best.loss:
+                            break
+                        best = trial
                     break
             if not gained:
                 break

@@ -13,7 +13,9 @@ import numpy as np
 
 from calib.mel.filterbank import hz_to_mel, mel_to_hz
 from calib.mel.identify.align import standardise
-from calib.mel.identify.scene import Fit, Scene, paired_t
+from calib.mel.identify.guards import lifted, quiet_cells
+from calib.mel.identify.jumps import jumps
+from calib.mel.identify.scene import Fit, Scene
 from calib.mel.identify.spectra import Core, edges_of
 from calib.mel.identify.usual import WIDTHS, n_ffts
 
@@ -23,18 +25,18 @@ __all__ = [
     "curve_edges",
     "ends",
     "lengths",
-    "quiet_cells",
     "search",
     "settle",
 ]
 
 
-def bank_curve(scene: Scene, core: Core) -> tuple[np.ndarray, np.ndarray]:
+def bank_curve(scene: Scene, core: Core, band: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
     """Frequency in Hz that each bin follows best, ``(M,)``, and how well (correlation).
 
     Args:
         scene: the mel.
         core: an analysis whose bank is not looked at.
+        band: Hz above which the audio holds nothing but its filter's skirt, which goes with any loudness.
     """
     power = np.concatenate([b.power(core) for b in scene.benches])
     hz = np.arange(core.n_fft // 2 + 1) * (core.rate / core.n_fft)
@@ -51,8 +53,10 @@ def bank_curve(scene: Scene, core: Core) -> tuple[np.ndarray, np.ndarray]:
     match = (y.T @ x) / np.maximum(scene.count, 1.0)[:, None]
     sign = 1.0 if np.sum(np.max(match, axis=1)) >= np.sum(np.max(-match, axis=1)) else -1.0
     match = match * sign
+    heard = max(int(np.searchsorted(centres, 0.97 * band)), 12)
+    match[:, heard:] = -1.0
     at = np.argmax(match, axis=1)
-    inner = np.clip(at, 1, grid - 2)
+    inner = np.clip(at, 1, min(grid, heard) - 2)
     rows = np.arange(scene.bins)
     left, here, right = match[rows, inner - 1], match[rows, inner], match[rows, inner + 1]
     bend = left - 2 * here + right
@@ -91,14 +95,14 @@ def search(scene: Scene, start: Core, band: float = np.inf) -> Fit:
         start: rate, hop and place; the rest is searched.
         band: Hz above which the audio holds nothing.
     """
-    curve, strength = bank_curve(scene, start)
+    curve, strength = bank_curve(scene, start, band)
     starts = []
     for scale, ratio in itertools.product(("slaney", "htk"), _ratios(start.rate)):
         fmin, fmax, misfit = curve_edges(curve, strength, scale, ratio, start.rate / 2)
         starts.append((misfit, start.but(scale=scale, ratio=ratio, fmin=fmin, fmax=fmax)))
     plain = [core for _, core in starts if core.ratio == 1.0]
     odd = min((s for s in starts if s[1].ratio != 1.0), key=lambda s: s[0])
-    if odd[0] < 0.6 * min(misfit for misfit, core in starts if core.ratio == 1.0):
+    if odd[0] < 1.2 * min(misfit for misfit, core in starts if core.ratio == 1.0):
         plain.append(odd[1])
     plain += _usual_banks(scene, start)
     fits = [scene.polish(core, ("fmin", "fmax", "centre"), 3) for core in plain]
@@ -108,6 +112,7 @@ def search(scene: Scene, start: Core, band: float = np.inf) -> Fit:
         best = scene.fit(best.core)
     best = _guarded(scene, best)
     best = _window(scene, best)
+    best = _hard(scene, best)
     least = min(f.loss for f in fits)
     for other in fits:  # the scale again, with the window that was found
         if (other.core.scale, other.core.ratio) != (best.core.scale, best.core.ratio) and other.loss < 1.6 * least:
@@ -155,7 +160,7 @@ def _unguarded(scene: Scene, fit: Fit) -> Fit:
     if not fit.core.guard:
         return fit
     bare = scene.polish(fit.core.but(guard=0.0), _ALL, 4)
-    return bare if bare.loss < 1.1 * fit.loss or _lifted(scene, fit) < 30 else fit
+    return bare if bare.loss < 1.1 * fit.loss or lifted(scene, fit) < 30 else fit
 
 
 def _ratios(rate: int) -> list[float]:
@@ -198,10 +203,32 @@ def _window(scene: Scene, fit: Fit) -> Fit:
     return best
 
 
+def _hard(scene: Scene, fit: Fit) -> Fit:
+    """A rectangular window by its edges, where another does not do: its leak leads every search of widths astray."""
+    if fit.loss < _SOFT:
+        return fit
+    few = scene.sparse(60)
+    trials: dict[Core, float] = {}
+    for found in jumps(scene, fit):
+        for power, guard in itertools.product((1, 2), {0.0, fit.core.guard}):
+            trial = found.but(power=power, guard=guard)
+            trials[trial] = few.fit(trial).loss
+    for core in sorted(trials, key=lambda c: trials[c])[:3]:
+        near = []
+        for low, high in itertools.product(range(-3, 4), repeat=2):  # samples by which the edges move
+            width = core.width + high - low
+            near.append(core.but(width=width, centre=core.centre + (low + high) / 2, n_fft=_at_least(width)))
+        trials |= {c: few.fit(c).loss for c in near}
+    best = min((scene.polish(c, ("fmin", "fmax"), 4) for c in sorted(trials, key=lambda c: trials[c])[:2]), key=lambda f: f.loss, default=fit)  # fmt: skip
+    return best if best.loss < 0.8 * fit.loss else fit
+
+
 def _at_least(width: float) -> int:
     return int(2 ** np.ceil(np.log2(max(width, 64.0) - 1e-6)))
 
 
+_FEW = 100  # frames on which what is clearly worse is left behind
+_SOFT = 0.03  # loss below which the window's shape is near enough to go on with
 _MODEL = 0.2  # loss above which a mel was predicted, not computed
 _QUIET = 3e-4  # loss that only quiet cells can owe: a guard, which is looked for once more where they are all seen
 _ALL = ("fmin", "fmax", "centre", "width")
@@ -254,7 +281,11 @@ def _scanned(scene: Scene, fit: Fit) -> Fit:
 
 def lengths(scene: Scene, fit: Fit) -> Fit:
     """The FFT length for the width found, then whole widths around it, then the other real-valued fields once more."""
-    trials = [scene.fit(fit.core.but(n_fft=n, width=min(fit.core.width, float(n)))) for n in n_ffts(fit.core)]
+    few, core = scene.sparse(_FEW), fit.core
+    guard = few.moved(core, scene).guard
+    sizes = {n: few.fit(core.but(n_fft=n, width=min(core.width, float(n)), guard=guard)).loss for n in n_ffts(core)}
+    likely = sorted(sizes, key=lambda n: sizes[n])[:3]
+    trials = [scene.fit(core.but(n_fft=n, width=min(core.width, float(n)))) for n in likely]
     best = scene.polish(min([fit, *trials], key=lambda f: f.loss).core, _ALL, 4)
     return ends(scene, _whole_if_better(scene, best))
 
@@ -311,60 +342,29 @@ def _scan(scene: Scene, fit: Fit) -> Fit:
 
 
 def _whole(scene: Scene, fit: Fit) -> Fit:
-    """The best of the whole widths around a width, with starts on whole samples, and FFTs that the window may fill."""
-    core, whole = fit.core, []
+    """The best of the whole widths around a width, with starts on whole samples, and FFTs that the window may fill.
+
+    The frequencies of an odd FFT's bins are not quite true, so each length has edges of its own.
+    """
+    core, few = fit.core, scene.sparse(_FEW)
+    guard = few.moved(core, scene).guard
+    whole: dict[int, list[Core]] = {}
     for width in (round(core.width) + d for d in (0, -1, 1)):
         first = core.centre - width / 2  # of the window: a whole sample
         starts = {np.floor(first), np.ceil(first)} if abs(first - round(first)) > 0.2 else {round(first)}
         sizes = {n for n in (core.n_fft, width, width + 1, width + width % 2) if n >= width}
         for start, n_fft in itertools.product(starts, sizes):
             trial = core.but(width=float(width), centre=float(start) + width / 2, n_fft=int(n_fft), closed=False)
-            whole.append(scene.fit(trial))
+            whole.setdefault(int(n_fft), []).append(trial)
             if core.window == "hamming" and n_fft > width:
-                whole.append(scene.fit(trial.but(closed=True)))
-    return min(whole, key=lambda f: f.loss)
-
-
-def quiet_cells(scene: Scene, fit: Fit) -> Fit:
-    """What is added before the logarithm or to the spectrum, where it shows: in quiet cells.
-
-    Returns:
-        The fit with ``guard`` or ``eps`` set where that leaves clearly less, else the fit as it was.
-    """
-    core = fit.core
-    plain = scene.fit(core.but(guard=0.0, eps=0.0)) if core.guard or core.eps else fit
-    trials: list[Fit] = []
-    for clamp in (False, True):
-        added = [scene.fit(plain.core.but(eps=float(e), eps_clamp=clamp)) for e in np.geomspace(1e-11, 1e-3, 9)]
-        trials.append(_polished_if_better(scene, min(added, key=lambda f: f.loss), plain))
-    if not core.guard:
-        least = min([plain, *trials], key=lambda f: f.loss)
-        for base in {plain.core, least.core}:  # alone, and together with what was added to the spectrum
-            for norm in ("slaney", None):  # the height of the filters is no level by bin any more
-                linear = np.concatenate([b.linear(base.but(norm=norm)) for b in scene.benches])
-                middle = float(np.median(linear))
-                guards = [scene.lines(base.but(norm=norm, guard=float(g)), np.log(linear + g * middle + 1e-30).astype(np.float64)) for g in np.geomspace(1e-5, 0.3, 10)]  # fmt: skip
-                trials.append(_polished_if_better(scene, min(guards, key=lambda f: f.loss), min(plain, least, key=lambda f: f.loss)))  # fmt: skip
-    kept = fit
-    for trial in sorted(trials, key=lambda f: f.loss):
-        if (
-            trial.loss < 0.9 * kept.loss
-            and paired_t(kept.residual, trial.residual) > 4.0
-            and _lifted(scene, trial) >= 30
-        ):
-            kept = trial
-            break
-    return kept
-
-
-def _lifted(scene: Scene, fit: Fit) -> int:
-    """Cells that guard and eps of a fit lift by more than half a percent."""
-    bare = scene.log(fit.core.but(guard=0.0, eps=0.0))
-    return int((((fit.log - bare) > 0.005) & (scene.weight > 0)).sum())
-
-
-def _polished_if_better(scene: Scene, fit: Fit, than: Fit) -> Fit:
-    return fit if fit.loss > 0.99 * than.loss else scene.polish(fit.core, _ALL[:2], 5)
+                whole[int(n_fft)].append(trial.but(closed=True))
+    least = []
+    for trials in whole.values():
+        likely = sorted(trials, key=lambda c: few.fit(c.but(guard=guard)).loss)[:2]
+        least.append(min((scene.fit(c) for c in likely), key=lambda f: f.loss))
+    if scene.exact < min(f.loss for f in least):
+        least += [scene.polish(f.core, ("fmin", "fmax"), 2) for f in least if f.core.n_fft % 2 != core.n_fft % 2]
+    return min(least, key=lambda f: f.loss)
 
 
 def bank_variants(scene: Scene, fit: Fit, *, few: bool = False) -> list[Fit]:

@@ -87,16 +87,16 @@ def bank(core: Core, bins: int) -> np.ndarray:
     axis, points = hz, edges
     if core.scale == "htk_tf":
         axis, points = np.asarray(hz_to_mel(hz / core.ratio, "htk")), np.asarray(hz_to_mel(edges / core.ratio, "htk"))
-    first = np.searchsorted(axis, points[:-2], side="left")
-    last = np.searchsorted(axis, points[2:], side="right")
+    # A frequency between edges k and k + 1 is on the rising side of filter k and the falling side of filter k - 1.
+    within = np.searchsorted(points, axis, side="right") - 1
+    low, high = np.searchsorted(within, (0, bins + 1))
+    low = max(int(low), 1) if core.scale == "htk_tf" else int(low)  # there the bin at 0 Hz is zeroed
+    columns, below = np.arange(low, high), within[low:high]
+    share = (axis[low:high] - points[below]) / np.maximum(points[below + 1] - points[below], 1e-9)
     out = np.zeros((bins, hz.size), np.float32)
-    if core.scale == "htk_tf":
-        first = np.maximum(first, 1)  # the bin at 0 Hz is zeroed
-    for k in range(bins):
-        here = axis[first[k] : last[k]]
-        rising = (here - points[k]) / max(points[k + 1] - points[k], 1e-9)
-        falling = (points[k + 2] - here) / max(points[k + 2] - points[k + 1], 1e-9)
-        out[k, first[k] : last[k]] = np.maximum(0.0, np.minimum(rising, falling))
+    rising, falling = below < bins, below >= 1
+    out[below[rising], columns[rising]] = share[rising]
+    out[below[falling] - 1, columns[falling]] = 1.0 - share[falling]
     if core.norm == "slaney":
         out *= (2.0 * core.ratio / np.maximum(edges[2:] - edges[:-2], 1e-9)).astype(np.float32)[:, None]
     return np.asarray(out.T)

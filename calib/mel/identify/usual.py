@@ -26,7 +26,7 @@ def usual(value: float, error: float, extra: Sequence[float] = ()) -> Iterator[f
     for known in (*extra, *_ROUND_HZ):
         if abs(known - value) <= error:
             yield known
-    for step in (1000.0, 500.0, 100.0, 50.0, 10.0, 5.0, 1.0, 0.5):
+    for step in (1000.0, 500.0, 100.0, 50.0, 10.0, 5.0, 1.0, 0.5, 0.1):
         near = round(value / step) * step
         if abs(near - value) <= error:
             yield near
