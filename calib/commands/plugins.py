@@ -102,9 +102,12 @@ def open_vocoder(config: VocoderConfig, frontend: FrontEnd) -> LoadedVocoder:
         PluginError: the plug-in failed.
     """
     options = dict(config.options)
+    device = config.device
     if config.spec in {"griffin-lim", "unrolled"}:
         options.setdefault("frontend", frontend)
-    vocoder = load_vocoder(config.spec, config.checkpoint, resolve_device(config.device), options, python=config.python)
+        # These run on the CPU: torch need not be imported (1.4 s) to look for a GPU.
+        device = "cpu" if device == "auto" else device
+    vocoder = load_vocoder(config.spec, config.checkpoint, resolve_device(device), options, python=config.python)
     own = _frontend(config.spec, vocoder.frontend)
     if own != frontend and config.convert:
         from calib.commands.bridging import bridge

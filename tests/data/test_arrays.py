@@ -30,12 +30,15 @@ class Bomb:
         return (Path.touch, (self.path,))
 
 
-def test_npy_is_mapped_not_read(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", MEL)
-    loaded = load_array(tmp_path / "a.npy")
-    assert isinstance(loaded, np.memmap)
-    np.testing.assert_array_equal(loaded, MEL)
-    assert array_shape(tmp_path / "a.npy") == (50, 80)
+def test_npy_is_read_at_once_and_a_large_one_mapped(tmp_path: Path) -> None:
+    """Either order of the axes in memory; a map holds the file's pages, not a copy."""
+    long = np.tile(MEL, (300, 1))
+    for name, array, mapped in (("a", MEL, False), ("f", np.asfortranarray(MEL), False), ("long", long, True)):
+        np.save(tmp_path / f"{name}.npy", array)
+        loaded = load_array(tmp_path / f"{name}.npy")
+        assert isinstance(loaded, np.memmap) is mapped
+        np.testing.assert_array_equal(loaded, array)
+        assert array_shape(tmp_path / f"{name}.npy") == array.shape
 
 
 @pytest.mark.parametrize("keys", [["anything"], ["mel", "other"], ["feats", "wave"], ["arr_0", "arr_1"]])
