@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,7 +30,7 @@ from calib.errors import DataError, RefusedError, UsageError
 from calib.mel.convert import Converter, Plan, plan
 from calib.mel.convert.layouts import LAYOUTS
 from calib.mel.frontend import FrontEnd
-from calib.run.engine import Outcome, Skipped, map_corpus, resolve_jobs
+from calib.run.engine import EngineConfig, Outcome, Skipped, map_corpus, resolve_jobs
 from calib.run.ledger import Ledger
 from calib.run.local import can_fork
 
@@ -68,7 +68,7 @@ class ConvertConfig:
     fresh: bool = False
     force: bool = False
     dry_run: bool = False
-    jobs: int | None = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 @dataclass
@@ -265,10 +265,11 @@ class _Work:
         units = self.inputs.units
         todo = [k for k, unit in enumerate(units) if unit.id not in ledger.finished]
         # Forked workers have the inputs as they are; elsewhere these could not be sent.
-        jobs = resolve_jobs(self.config.jobs, len(todo)) if can_fork() else 1
+        engine = self.config.engine
+        jobs = resolve_jobs(engine.jobs, len(todo)) if can_fork() or engine.kind != "local" else 1
         with (
             terminal.progress("convert", len(units)) as bar,
-            contextlib.closing(map_corpus(self._computed, todo, jobs=jobs)) as computed,
+            contextlib.closing(map_corpus(self._computed, todo, jobs=jobs, engine=engine)) as computed,
         ):
             for k, unit in enumerate(units):
                 record = ledger.finished.get(unit.id)
@@ -468,6 +469,8 @@ def convert(
     split: o.Split = None,
     limit: o.Limit = None,
     jobs: o.Jobs = None,
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = None,
     allow_skipped: o.AllowSkipped = 1.0,
     fresh: o.Fresh = False,
     dry_run: Annotated[
@@ -484,7 +487,7 @@ def convert(
     started = time.monotonic()
     result = run(
         ConvertConfig(
-            mels, output, params, stats, source, target, audio, layout, input_layout, output_space, columns, audio_root, split, limit, allow_skipped, allow_loss, fresh, force, dry_run, jobs
+            mels, output, params, stats, source, target, audio, layout, input_layout, output_space, columns, audio_root, split, limit, allow_skipped, allow_loss, fresh, force, dry_run, EngineConfig(engine, jobs, ray_address)
         )
     )  # fmt: skip
     if dry_run:

@@ -261,7 +261,9 @@ def _paths(config: JudgeConfig, pairs: Pairs) -> list[Place | None]:
     """
     source = None
     if config.audio is not None:
-        source = open_source(embedded(config.audio), columns=config.columns, audio_root=config.audio_root, split=config.split)
+        source = open_source(
+            embedded(config.audio), columns=config.columns, audio_root=config.audio_root, split=config.split
+        )
         terminal.notice(source.describe())
     paths, said = find_recordings(pairs.entries, source)
     if said is not None:

@@ -70,7 +70,9 @@ def pair(
         fe = FrontEnd.load(frontend)
         header |= {"frontend": fe.fields(), "frontend_id": fe.id}
     header |= {key: value for key, value in (("output_space", output_space), ("model_kind", kind)) if value is not None}
-    source = None if audio is None else open_source(embedded(audio), columns=columns, audio_root=audio_root, split=split)
+    source = (
+        None if audio is None else open_source(embedded(audio), columns=columns, audio_root=audio_root, split=split)
+    )
     if source is not None:
         terminal.notice(source.describe())
     result = index_pairs(

@@ -132,7 +132,9 @@ class RayCrew:
                 _give_streams_back()
                 raise
         self.size = size or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self._packed = ray.put(pickle.dumps(work))
+        # Ray's pickle takes closures too, which the inputs of `calib convert` are.
+        dumps: Any = ray.cloudpickle.dumps
+        self._packed = ray.put(dumps(work))
         # No restarts: a fresh actor would be asked again what its dead one died of.
         self._actor = ray.remote(Actor).options(num_cpus=1, num_gpus=work.gpus, max_restarts=0, max_task_retries=0)
 

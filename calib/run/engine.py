@@ -163,19 +163,22 @@ def run_units(
 
 
 def map_corpus(
-    function: Callable[[Item], Value], items: Iterable[Item], *, jobs: int
+    function: Callable[[Item], Value], items: Iterable[Item], *, jobs: int, engine: EngineConfig | None = None
 ) -> Generator[Outcome[Item, Value], None, None]:
     """Apply ``function`` to every item, in order.
 
     Args:
         function: picklable when ``jobs > 1``; raises `DataError` for an item that must be skipped.
-        items: the corpus; read lazily, once, by this process.
+        items: the corpus; read lazily, once, by this process, which sends the items to the workers.
         jobs: processes; 1 runs here.
+        engine: Ray, in place of processes of this machine; None: these.
 
     Raises:
         DataError: worker processes die whatever they do.
+        UsageError: Ray is not installed, or its workers see another calib.
     """
-    if jobs <= 1:
+    elsewhere = engine is not None and engine.kind != "local"
+    if jobs <= 1 and not elsewhere:
         with one_thread():
             for item in items:
                 yield _attempt(function, item)
@@ -190,7 +193,8 @@ def map_corpus(
             yield Task(index, unit=chunk)
 
     waiting: dict[int, list[Outcome[Item, Value]]] = {}
-    for index, outcomes in _drive(work, EngineConfig(jobs=jobs), tasks()):
+    config = engine if engine is not None and elsewhere else EngineConfig(jobs=jobs)
+    for index, outcomes in _drive(work, config, tasks()):
         waiting[index] = outcomes
         while lowest in waiting:
             yield from waiting.pop(lowest)

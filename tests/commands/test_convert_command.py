@@ -281,3 +281,17 @@ def test_two_processes_write_the_same_bytes_as_one(calib: Command, corpus: Path)
     for name in leftovers(corpus / "one"):
         if name != "run.json":
             assert (corpus / "one" / name).read_bytes() == (corpus / "two" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_bytes_as_one_process(calib: Command, process: Command, corpus: Path) -> None:
+    """The inputs hold closures, which Ray's own pickle takes."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install mel-calib[ray]")
+    arguments = ("convert", "pairs", "--from", "hifigan", "--to", "tacotron2", "--audio", "audio")
+    assert calib(*arguments, "--jobs", 1, "-o", "one").code == 0
+    done = process(*arguments, "--engine", "ray", "--jobs", 1, "-o", "ray")
+    assert done.code == 0, done.err
+    assert leftovers(corpus / "one") == leftovers(corpus / "ray")
+    for name in leftovers(corpus / "one"):
+        if name != "run.json":
+            assert (corpus / "one" / name).read_bytes() == (corpus / "ray" / name).read_bytes(), name
