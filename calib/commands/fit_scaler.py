@@ -62,6 +62,11 @@ def run(config: FitConfig) -> FitResult:
     stats_path = config.output.parent / STATS_NAME
     foreign = config.judge.stats is not None and not is_own(Reference(config.judge.stats))
     if config.judge.stats is None or foreign:
+        if config.judge.stats is None and stats_path.is_file() and not config.overwrite:
+            raise UsageError(
+                f"no --stats was given, and {stats_path} exists and is not overwritten by the statistics of the pairs' own targets",
+                hint=f"if those are the statistics of the training data: --stats {stats_path}; else choose another -o, or give --force",
+            )
         ensure_writable(stats_path, force=config.overwrite)
         _keep_dataset_statistics(stats_path)
     judgement = judge(config.judge)

@@ -9,7 +9,7 @@ import typer
 
 from calib.commands import options as o
 from calib.console import terminal
-from calib.data.pairs import index_pairs
+from calib.data.pairs import INDEX_NAME, index_pairs
 from calib.data.sources import open_source
 from calib.demo import embedded
 from calib.errors import UsageError
@@ -65,6 +65,11 @@ def pair(
     ):
         if value is not None and value not in known:
             raise UsageError(f"{name} is {value!r}; it must be {' or '.join(known)}")
+    if (pred / INDEX_NAME).is_file():
+        raise UsageError(
+            f"--pred {pred} is PAIRS already: it has a {INDEX_NAME}",
+            hint=f"nothing is to be paired: calib diagnose {pred}",
+        )
     header: dict[str, Any] = {}
     if frontend is not None:
         fe = FrontEnd.load(frontend)

@@ -19,8 +19,8 @@ _SEVERITIES = ("fail", "warn")
 # What a fault needs that pairs do not hold, in words that say how to give it.
 _NEEDS = {
     "audio": "needs the audio (--audio SOURCE)",
-    "free-running": "needs free-running predictions (calib teacher-force SOURCE --free-running), judged with --vocoder-frontend",
-    "model": "needs the model itself, not its predictions",
+    "free-running": "needs free-running predictions (calib teacher-force SOURCE --free-running, judged with --vocoder-frontend), or the model (calib check model)",
+    "model": "needs the model itself (calib check model SOURCE --model SPEC)",
     "vocoder": "needs the vocoder (calib check vocoder SOURCE --vocoder SPEC)",
 }
 _FRONT_END = ("area-norm", "pre-emphasis", "sample-rate")

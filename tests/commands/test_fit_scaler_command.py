@@ -346,3 +346,21 @@ def test_params_can_be_used_after_normalised_output_was_declared(calib: Cli, pai
     assert done.code == 0, done.err
     scaler = MelScaler.load(tmp_path / PARAMS, MelNormalizer.load(tmp_path / "s.json"))
     assert (scaler.scale_factor, scaler.offset) == (1.0, 0.0)
+
+
+def test_statistics_that_lie_there_are_offered(calib: Cli, pairs: Path, tmp_path: Path) -> None:
+    """Without --stats they are not overwritten, and the hint says how to use them."""
+    (tmp_path / STATS).write_text('{"mel_mean": -5.0, "mel_std": 2.0}')
+    done = calib("fit-scaler", pairs)
+    assert done.code == 2
+    assert f"--stats {STATS}" in done.err
+    assert not (tmp_path / PARAMS).exists()
+
+
+def test_pairs_are_not_paired_again(calib: Cli, pairs: Path) -> None:
+    """A folder with an index is PAIRS already; the hint goes on to what it is good for."""
+    assert calib("pair", "--pred", pairs / "predictions", "--target", pairs / "targets", "-o", "indexed").code == 0
+    done = calib("pair", "--pred", "indexed", "--target", pairs / "targets", "-o", "again")
+    assert done.code == 2
+    assert "PAIRS already" in done.err
+    assert "calib diagnose indexed" in done.err

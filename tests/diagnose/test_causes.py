@@ -51,7 +51,7 @@ def compared() -> Explanation:
 def test_what_needs_more_than_pairs_is_skipped_by_name() -> None:
     found = untested(compared(), bank=KNOWN, n_utterances=20)
     assert set(found) == {name for name, fault in FAULTS.items() if fault.needs != "pairs"}
-    assert found["dropout-on"] == "needs the model itself, not its predictions"
+    assert found["dropout-on"] == "needs the model itself (calib check model SOURCE --model SPEC)"
 
 
 def test_without_a_front_end_what_needs_one_is_skipped_unless_it_was_named() -> None:
