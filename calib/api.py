@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,11 @@ import numpy as np
 
 from calib.diagnose.diagnosis import Diagnosis
 from calib.errors import UsageError
-from calib.training.collect import array
+from calib.training.collect import Sample, array
 
 __all__ = ["analyze"]
 
 Pair = tuple[Any, Any]
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    """Pairs as the analysis reads them."""
-
-    names: list[str]
-    pairs: list[tuple[np.ndarray, np.ndarray]]
-    speakers: Mapping[str, str]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def name(self, index: int) -> str:
-        return self.names[index]
-
-    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.pairs[index]
-
-    def speaker(self, index: int) -> str | None:
-        return self.speakers.get(self.names[index])
 
 
 def analyze(
@@ -86,7 +64,7 @@ def analyze(
     )
     if not named:
         raise UsageError("there are no pairs")
-    held = _InMemory([str(name) for name, _ in named], [_arrays(name, pair) for name, pair in named], speakers or {})
+    held = Sample([str(name) for name, _ in named], [_arrays(name, pair) for name, pair in named], speakers or {})
     if isinstance(stats, (str, Path)):
         raise UsageError("stats is a file; for pairs in memory give (mean, sd)")
     fe = None if frontend is None else FrontEnd.load(frontend)

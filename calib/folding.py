@@ -172,6 +172,21 @@ def _shaped(values: np.ndarray, weight: torch.Tensor, axis: int) -> torch.Tensor
     return torch.from_numpy(np.ascontiguousarray(values)).view(shape)
 
 
+def _put_bias(
+    tensors: dict[str, torch.Tensor], layer: str, affine: Affine, scale: torch.Tensor | float, added: torch.Tensor
+) -> None:
+    """The layer's bias times ``scale`` plus ``added``, in its own dtype.
+
+    Raises:
+        RefusedError: an offset, and no bias that could hold it.
+    """
+    bias = f"{layer}.bias"
+    if bias in tensors:
+        tensors[bias] = (tensors[bias].double() * scale + added).to(tensors[bias].dtype)
+    elif affine.shifts:
+        raise RefusedError(f"the layer {layer} has no bias, so the calibration's offset cannot be written into it")
+
+
 def fold_last(tensors: Mapping[str, torch.Tensor], layer: str, affine: Affine) -> dict[str, torch.Tensor]:
     """All tensors, with the calibration in the layer that gives the mel.
 
@@ -179,16 +194,14 @@ def fold_last(tensors: Mapping[str, torch.Tensor], layer: str, affine: Affine) -
         RefusedError: an offset, and a layer without a bias that could hold it.
         UsageError: its outputs are no multiple of the bins.
     """
+    import torch
+
     out = dict(tensors)
     weight = weight_of(tensors, layer).double()
     each = affine.of_size(weight.shape[0])
     put_weight(out, layer, weight * _shaped(each.scale, weight, 0))
-    bias = f"{layer}.bias"
-    if bias in out:
-        scale, offset = _shaped(each.scale, out[bias], 0), _shaped(each.offset, out[bias], 0)
-        out[bias] = (out[bias].double() * scale + offset).to(out[bias].dtype)
-    elif each.shifts:
-        raise RefusedError(f"the layer {layer} has no bias, so the calibration's offset cannot be written into it")
+    scale, offset = (torch.from_numpy(np.ascontiguousarray(values)) for values in (each.scale, each.offset))
+    _put_bias(out, layer, each, scale, offset)
     return out
 
 
@@ -257,10 +270,5 @@ def fold_first(tensors: Mapping[str, torch.Tensor], layer: str, affine: Affine) 
     weight = weight_of(tensors, layer).double()
     each = affine.of_size(weight.shape[1])
     put_weight(out, layer, weight * _shaped(each.scale, weight, 1))
-    bias = f"{layer}.bias"
-    added = (weight * _shaped(each.offset, weight, 1)).flatten(1).sum(1)
-    if bias in out:
-        out[bias] = (out[bias].double() + added).to(out[bias].dtype)
-    elif each.shifts:
-        raise RefusedError(f"the layer {layer} has no bias, so the calibration's offset cannot be written into it")
+    _put_bias(out, layer, each, 1.0, (weight * _shaped(each.offset, weight, 1)).flatten(1).sum(1))
     return out

@@ -115,7 +115,11 @@ def synth(
     if text_file is not None and stream:
         raise UsageError("--stream is for --text; --text-file makes one file a line")
     voice = Voice(speaker_audio, language, temperature, top_p, seed)
-    lines = [Line(text, voice, output)] if text is not None else read_lines(_given(text_file), Path(output), voice)
+    if text_file is None:
+        assert text is not None
+        lines = [Line(text, voice, output)]
+    else:
+        lines = read_lines(text_file, Path(output), voice)
     for line in lines:
         if line.output != "-":
             ensure_writable(Path(line.output), force=force)
@@ -133,11 +137,6 @@ def synth(
     terminal.notice(synthesizer.calibration.describe())
     done = _speak_all(synthesizer, lines, stream=stream, force=force)
     o.emit_json(json_, {"spoken": done}, force=force)
-
-
-def _given(path: Path | None) -> Path:
-    assert path is not None
-    return path
 
 
 def _speak_all(synthesizer: Synthesizer, lines: list[Line], *, stream: bool, force: bool) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ and the lengths, so two passes over the same data in the same order hold the sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,12 @@ class Sample:
     Args:
         names: identity of each.
         pairs: ``(prediction, target)``, float32 ``(T, M)`` both.
+        speakers: name to speaker, of those whose speaker is known.
     """
 
     names: list[str]
     pairs: list[tuple[np.ndarray, np.ndarray]]
+    speakers: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -89,9 +92,8 @@ class Sample:
         return self.pairs[index]
 
     def speaker(self, index: int) -> str | None:
-        """Not known in a training loop."""
-        del index
-        return None
+        """Who speaks; None where it is not known, as in a training loop."""
+        return self.speakers.get(self.names[index])
 
 
 class PairCollector:

@@ -21,18 +21,15 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from calib.errors import DataError, UsageError
 from calib.models.huggingface.conditions import Indices, Vectors
-from calib.models.huggingface.folder import Folder, checked_options, fresh_of, transformers_module
+from calib.models.huggingface.folder import Folder, FolderModel, checked_options, transformers_module
 from calib.models.huggingface.tokens import Tokens, folder_tokenizer
 from calib.models.protocol import Utterance
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["FastSpeech2Conformer", "scaled_durations"]
 
@@ -51,7 +48,7 @@ _SLACK = 8  # frames that the pairs' reader crops
 _COMBINED = "fastspeech2_conformer_with_hifigan"
 
 
-class FastSpeech2Conformer:
+class FastSpeech2Conformer(FolderModel):
     """FastSpeech2Conformer behind calib's model protocol.
 
     Args:
@@ -76,8 +73,6 @@ class FastSpeech2Conformer:
     padding_safe = True  # the original's convolutions read padding, so a batch is run one utterance at a time
 
     def __init__(self, checkpoint: str | None = None, device: str = "cpu", **options: Any) -> None:
-        import torch
-
         given = checked_options("FastSpeech2Conformer", options, OPTIONS)
         if given["output_space"] not in {"raw", "normalized"}:
             raise UsageError(f"output_space={given['output_space']!r}: it is raw or normalized")
@@ -95,13 +90,11 @@ class FastSpeech2Conformer:
         )
         self._durations = _Durations(given["durations"])
         self._tokens = _tokens(transformers, folder, str(given["text"]), size)
-        self._build = lambda: transformers.FastSpeech2ConformerModel(config)
-        self.device = torch.device(device)
-        module, self._restored = folder.restore(self._build, device, prefix="model." if combined else "")
-        self.module: Any = module
+        self._restore(
+            folder, lambda: transformers.FastSpeech2ConformerModel(config), device, prefix="model." if combined else ""
+        )
         self.output_space = str(given["output_space"])
         self.frontend: str | Mapping[str, Any] = given["frontend"] or folder.frontend("hf_fastspeech2_conformer")
-        self.checkpoint_file = folder.weights()[0] if len(folder.weights()) == 1 else folder.path
         self.config = config
         self.remarks = list(self._durations.remarks)
         if self.output_space == "normalized":
@@ -109,14 +102,6 @@ class FastSpeech2Conformer:
                 "its output is taken to be normalised, as ESPnet's is (inferred; the statistics are not shipped with it): give --stats of its training data, or output_space=raw"
             )
         self.notices: list[str] = []
-
-    def load_report(self) -> Mapping[str, Any]:
-        """What the weights restored, by module; see `calib.models.restoring`."""
-        return self._restored.mapping()
-
-    def fresh(self, seed: int) -> Mapping[str, torch.Tensor]:
-        """The state of the same network before any training."""
-        return fresh_of(self._build, seed)
 
     def teacher_force(self, batch: Sequence[Utterance]) -> list[np.ndarray]:
         """Predict each utterance's mel, ``(T', M)``, with the durations that the option ``durations`` says.

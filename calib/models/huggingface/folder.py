@@ -18,7 +18,7 @@ from calib.models.restoring import LoadReport, fresh_states, load_state
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Folder", "checked_options", "transformers_module"]
+__all__ = ["Folder", "FolderModel", "checked_options", "transformers_module"]
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -148,6 +148,32 @@ class Folder:
         return module, report
 
 
-def fresh_of(build: Callable[[], torch.nn.Module], seed: int) -> Mapping[str, torch.Tensor]:
-    """A state of the same module that was never trained, for the comparison of `calib check model`."""
-    return fresh_states(build, (seed,))[0]
+class FolderModel:
+    """What the models of a folder share: a module with its weights restored, and the same before any training.
+
+    Attributes:
+        module: the network, restored, on ``device``.
+        device: a torch device.
+        checkpoint_file: the one file of weights, or the folder where there are several.
+    """
+
+    def _restore(
+        self, folder: Folder, build: Callable[[], torch.nn.Module], device: str, *, prefix: str = ""
+    ) -> torch.nn.Module:
+        import torch
+
+        self._build = build
+        self.device = torch.device(device)
+        module, self._restored = folder.restore(build, device, prefix=prefix)
+        self.module: Any = module
+        weights = folder.weights()
+        self.checkpoint_file = weights[0] if len(weights) == 1 else folder.path
+        return module
+
+    def load_report(self) -> Mapping[str, Any]:
+        """What the weights restored, by module; see `calib.models.restoring`."""
+        return self._restored.mapping()
+
+    def fresh(self, seed: int) -> Mapping[str, torch.Tensor]:
+        """A state of the same network that was never trained, for the comparison of `calib check model`."""
+        return fresh_states(self._build, (seed,))[0]

@@ -20,7 +20,7 @@ import numpy as np
 
 from calib.errors import DataError, PluginError, UsageError
 from calib.models.huggingface.conditions import Vectors
-from calib.models.huggingface.folder import Folder, checked_options, fresh_of, transformers_module
+from calib.models.huggingface.folder import Folder, FolderModel, checked_options, transformers_module
 from calib.models.huggingface.tokens import Tokens, folder_tokenizer, speecht5_characters
 from calib.models.protocol import Utterance
 
@@ -40,7 +40,7 @@ OPTIONS = {
 }
 
 
-class SpeechT5:
+class SpeechT5(FolderModel):
     """SpeechT5 for text to speech behind calib's model protocol.
 
     Args:
@@ -64,8 +64,6 @@ class SpeechT5:
     padding_safe = True
 
     def __init__(self, checkpoint: str | None = None, device: str = "cpu", **options: Any) -> None:
-        import torch
-
         given = checked_options("SpeechT5", options, OPTIONS)
         if given["prenet_dropout"] not in {"fixed", "off"}:
             raise UsageError(f"prenet_dropout={given['prenet_dropout']!r}: it is fixed or off")
@@ -84,12 +82,8 @@ class SpeechT5:
         self._tokens = Tokens(
             folder, str(given["text"]), int(config.vocab_size), vocabulary=None, end=None, plain=plain
         )
-        self._build = lambda: transformers.SpeechT5ForTextToSpeech(config)
-        self.device = torch.device(device)
-        module, self._restored = folder.restore(self._build, device)
-        self.module: Any = module
+        module = self._restore(folder, lambda: transformers.SpeechT5ForTextToSpeech(config), device)
         self.frontend: str | Mapping[str, Any] = given["frontend"] or folder.frontend("hf_speecht5")
-        self.checkpoint_file = folder.weights()[0] if len(folder.weights()) == 1 else folder.path
         self.config, self._options = config, given
         self._r, self._bins = int(config.reduction_factor), int(config.num_mel_bins)
         prenet: Any = module.get_submodule("speecht5.decoder.prenet")
@@ -105,14 +99,6 @@ class SpeechT5:
         if self._vectors.single is not None and not self._vectors.single.any():
             self.remarks.append("the speaker embedding is all zeros, as you asked: a voice that no training saw")
         self.notices: list[str] = []
-
-    def load_report(self) -> Mapping[str, Any]:
-        """What the weights restored, by module; see `calib.models.restoring`."""
-        return self._restored.mapping()
-
-    def fresh(self, seed: int) -> Mapping[str, torch.Tensor]:
-        """The state of the same network before any training."""
-        return fresh_of(self._build, seed)
 
     def teacher_force(self, batch: Sequence[Utterance]) -> list[np.ndarray]:
         """Predict each utterance's mel, ``(T, M)``, every step from the true frames before it.
