@@ -13,9 +13,9 @@ import typer
 
 from calib import __version__
 from calib.commands import options as o
+from calib.commands.opening import Opening
 from calib.console import terminal
-from calib.data.sources import Select, Source, open_source
-from calib.demo import embedded
+from calib.data.sources import Select, Source
 from calib.mel.census import STATUSES, Census, Finding, Look, census_layout, judge
 from calib.mel.census.findings import total
 from calib.mel.census.questions import EARLY, QUESTIONS
@@ -117,15 +117,8 @@ def run(config: CheckDataConfig) -> DataCheck:
         UsageError: stored mels whose layout cannot be told.
     """
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
-    source = open_source(
-        embedded(config.source),
-        columns=config.columns,
-        audio_root=config.audio_root,
-        split=config.split,
-        limit=config.limit,
-        select=config.select,
-    )
-    terminal.notice(source.describe())
+    opening = Opening(config.source, config.columns, config.audio_root, config.split, config.limit, config.select)
+    source = opening.announced()
     look = Look(frontend, census_layout(source, config.layout, None if frontend is None else frontend.n_mels))
     census = _take(source, look, config)
     lengths = census.column("seconds")

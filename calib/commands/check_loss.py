@@ -13,12 +13,11 @@ import typer
 from calib.commands import options as o
 from calib.commands.check_loss_text import MOST_VALUES, LossConfig, LossResult, number, render
 from calib.commands.judge import check_identity, differing_fields, params_warnings
+from calib.commands.opening import Opening
 from calib.commands.statsinput import doubts_of_data, is_statistics, load_normalizer
 from calib.console import terminal
 from calib.data.files import read_json
 from calib.data.pairs import INDEX_NAME, Pairs, open_pairs
-from calib.data.sources import open_source
-from calib.demo import embedded
 from calib.diagnose.loss import (
     AT,
     LOSSES,
@@ -50,7 +49,7 @@ def run(config: LossConfig) -> LossResult:
         ParamsError: a statistics file that cannot be used.
     """
     _check(config)
-    path = Path(embedded(config.source))
+    path = Path(Opening(config.source).place)
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
     try:
         if is_statistics(config.source) or _is_statistics(path):
@@ -58,7 +57,7 @@ def run(config: LossConfig) -> LossResult:
         elif _is_pairs(path):
             result = _from_pairs(config, path, frontend)
         else:
-            result = _from_mels(config, str(path), frontend)
+            result = _from_mels(config, frontend)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     return result
@@ -199,12 +198,9 @@ def _from_statistics(config: LossConfig, path: Path) -> LossResult:
     return _finish(config, described, (own.mel_mean, own.mel_std), frontend, floors, [])
 
 
-def _from_mels(config: LossConfig, source: str, frontend: FrontEnd | None) -> LossResult:
+def _from_mels(config: LossConfig, frontend: FrontEnd | None) -> LossResult:
     normalizer = _normaliser(config, frontend)
-    corpus = open_source(
-        source, columns=config.columns, audio_root=config.audio_root, split=config.split, limit=config.limit
-    )
-    terminal.notice(corpus.describe())
+    corpus = Opening(config.source, config.columns, config.audio_root, config.split, config.limit).announced()
     reader = reader_for(corpus, frontend, layout=config.layout)
     skipped = Skipped(config.allow_skipped, total=len(corpus))
     by_bin = _bins_of(config, normalizer)

@@ -14,11 +14,11 @@ import numpy as np
 import typer
 
 from calib.commands import options as o
+from calib.commands.opening import Opening
 from calib.commands.plugins import LoadedModel, ModelConfig, open_model
 from calib.console import terminal
 from calib.data.audio import audio_file
-from calib.data.sources import Item, Select, open_source
-from calib.demo import embedded
+from calib.data.sources import Item, Select
 from calib.errors import DataError, UsageError, nearest
 from calib.mel.corpus import MelReader, reader_for
 from calib.models.loading import load_model, parse_options, resolve_device
@@ -110,8 +110,7 @@ def run(config: CheckModelConfig) -> CheckModelResult:
         if name not in PROBES:
             raise UsageError(f"no probe {name!r}", hint=nearest(name, PROBES))
     loaded = open_model(config.model, frontend=config.frontend)
-    source = open_source(embedded(config.source), columns=config.columns, audio_root=config.audio_root, split=config.split, select=config.select)  # fmt: skip
-    terminal.notice(source.describe())
+    source = Opening(config.source, config.columns, config.audio_root, config.split, select=config.select).announced()
     reader = reader_for(source, loaded.frontend, layout=config.layout)
     items = sorted(itertools.islice(source, _ROWS), key=lambda item: item.id)
     rate = loaded.frontend.sample_rate / loaded.frontend.hop_length

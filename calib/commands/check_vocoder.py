@@ -17,12 +17,11 @@ import numpy as np
 import typer
 
 from calib.commands import options as o
+from calib.commands.opening import Opening
 from calib.commands.plugins import VocoderConfig
 from calib.console import table, terminal
 from calib.data.audio import read_audio, resample, write_wav
 from calib.data.files import ensure_writable
-from calib.data.sources import open_source
-from calib.demo import embedded
 from calib.errors import CalibError, DataError, PluginError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.vocoders.check.measure import Copy, likeness, measure
@@ -192,8 +191,7 @@ class _Check:
     def _clips(self) -> list[tuple[str, np.ndarray]]:
         """Name and prepared audio of the first recordings that can be used, at the front end's rate."""
         c = self.config
-        source = open_source(embedded(c.source), columns=c.columns, audio_root=c.audio_root, split=c.split)
-        terminal.notice(source.describe())
+        source = Opening(c.source, c.columns, c.audio_root, c.split).announced()
         rate = self.frontend.sample_rate
         preparing = dataclasses.replace(self.whole, preemphasis=0.0)
         clips: list[tuple[str, np.ndarray]] = []

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from calib.commands.opening import Opening
 from calib.commands.recordings import find_recordings
 from calib.console import terminal
 from calib.data.arrays import as_time_first, load_array
 from calib.data.audio import read_audio
 from calib.data.pairfiles import PairEntry, discover
 from calib.data.pairs import Pairs, open_pairs
-from calib.data.sources import Item, open_source
-from calib.demo import embedded
+from calib.data.sources import Item
 from calib.errors import CalibError, DataError, UsageError
 from calib.mel.convert import Example, example
 from calib.mel.convert.converter import EDGE_FRAMES
@@ -114,8 +114,7 @@ def open_inputs(
     terminal.notice(inputs.described)
     corpus = None
     if audio is not None:
-        corpus = open_source(embedded(audio), columns=columns, audio_root=audio_root, split=split)
-        terminal.notice(corpus.describe())
+        corpus = Opening(audio, columns, audio_root, split).announced()
     entries = [PairEntry(unit.id, Path(), audio=unit.audio) for unit in inputs.units]
     try:
         paths, said = find_recordings(entries, corpus)
@@ -198,7 +197,7 @@ def _pair_unit(pairs: Pairs, entry: PairEntry) -> Unit:
 
 
 def _mels(path: str, source: FrontEnd | None, layout: str | None, limit: int | None) -> Inputs:
-    corpus = open_source(path, limit=limit)
+    corpus = Opening(path, limit=limit)()
     if corpus.kind != "mel folder":
         raise UsageError(f"{path}: {corpus.describe()}: mels are wanted here", hint="recordings go to --audio")
     reader = reader_for(corpus, source, layout=layout)

@@ -11,13 +11,13 @@ import numpy as np
 import typer
 
 from calib.commands import options as o
+from calib.commands.opening import Opening
 from calib.console import table, terminal
 from calib.data.arrays import ARRAY_SUFFIXES, check_layout, load_array
 from calib.data.audio import read_audio
 from calib.data.clip import Place
 from calib.data.pairfiles import arrays_below, discover, expand
 from calib.data.pairwriter import examples, match_names
-from calib.data.sources import open_source
 from calib.errors import CalibError, DataError, UsageError
 from calib.mel.frontend import FrontEnd
 
@@ -156,7 +156,7 @@ def _mels(config: IdentifyConfig) -> tuple[dict[str, _Stored], dict[str, Place],
         return {name: _Stored(file) for name, file in below.items()}, {}, {}
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return {path.stem: _Stored(path)}, {}, {}
-    source = open_source(path, columns=config.columns, audio_root=config.audio_root, split=config.split)
+    source = Opening(str(path), config.columns, config.audio_root, config.split)()
     listed = {item.id: _Stored(item.mel) for item in source if item.mel is not None}
     if not listed:
         raise DataError(f"--mel {path}: {source.describe()}: holds no mels")
@@ -167,7 +167,7 @@ def _audio(config: IdentifyConfig, mels: Mapping[str, _Stored], own: Mapping[str
     """The audio file of each mel that has one."""
     if config.audio is None:
         return dict(own)
-    source = open_source(config.audio, columns=config.columns, audio_root=config.audio_root, split=config.split)
+    source = Opening(config.audio, config.columns, config.audio_root, config.split)()
     given = {item.id: item.audio for item in source if item.audio is not None}
     if not given:
         raise DataError(f"--audio {config.audio}: {source.describe()}: holds no audio")

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from calib import __version__
+from calib.commands.opening import Opening
 from calib.commands.recordings import Recordings, find_recordings
 from calib.commands.statsinput import doubts_of_data, global_space, load_normalizer, own_space
 from calib.console import table, terminal
 from calib.data.clip import Place
 from calib.data.pairs import LengthMismatch, Pair, Pairs, open_pairs
-from calib.data.sources import open_source
-from calib.demo import embedded
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
 from calib.diagnose.causes import next_steps, percent_sure, worst_first
 from calib.errors import DataError, UsageError
@@ -261,10 +260,7 @@ def _paths(config: JudgeConfig, pairs: Pairs) -> list[Place | None]:
     """
     source = None
     if config.audio is not None:
-        source = open_source(
-            embedded(config.audio), columns=config.columns, audio_root=config.audio_root, split=config.split
-        )
-        terminal.notice(source.describe())
+        source = Opening(config.audio, config.columns, config.audio_root, config.split).announced()
     paths, said = find_recordings(pairs.entries, source)
     if said is not None:
         terminal.notice(said)

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from calib.commands import options as o
+from calib.commands.opening import Opening
 from calib.console import terminal
 from calib.data.pairs import INDEX_NAME, index_pairs
-from calib.data.sources import open_source
-from calib.demo import embedded
 from calib.errors import UsageError
 from calib.mel.frontend import FrontEnd
 
@@ -75,11 +74,7 @@ def pair(
         fe = FrontEnd.load(frontend)
         header |= {"frontend": fe.fields(), "frontend_id": fe.id}
     header |= {key: value for key, value in (("output_space", output_space), ("model_kind", kind)) if value is not None}
-    source = (
-        None if audio is None else open_source(embedded(audio), columns=columns, audio_root=audio_root, split=split)
-    )
-    if source is not None:
-        terminal.notice(source.describe())
+    source = None if audio is None else Opening(audio, columns, audio_root, split).announced()
     result = index_pairs(
         pred,
         target_dir=target,

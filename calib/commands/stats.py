@@ -18,12 +18,12 @@ import typer
 
 from calib import __version__
 from calib.commands import options as o
+from calib.commands.opening import Opening
 from calib.commands.statsinput import STATS_NAME, export_path, plan_exports
 from calib.commands.statsinput import export as write_exports
 from calib.commands.statswork import (
     ChunkValue,
     Known,
-    Opening,
     StatsWork,
     chunk_size,
     completed,
@@ -35,7 +35,6 @@ from calib.data.files import ensure_writable, write_json
 from calib.data.remote import is_url
 from calib.data.sources import Select, Source
 from calib.data.statsfiles import FORMATS, WRITABLE
-from calib.demo import embedded
 from calib.errors import CalibError
 from calib.mel.corpus import Measure, reader_for
 from calib.mel.dataset import DatasetStatistics, stats_file
@@ -89,11 +88,8 @@ def run(config: StatsConfig) -> dict[str, Any]:
     ensure_writable(config.output, force=config.force)
     exports = plan_exports(config.export, config.output, force=config.force)
     frontend = None if config.frontend is None else FrontEnd.load(config.frontend)
-    opening = Opening(
-        embedded(config.source), config.columns, config.audio_root, config.split, config.limit, config.select
-    )
-    source = opening()
-    terminal.notice(source.describe())
+    opening = Opening(config.source, config.columns, config.audio_root, config.split, config.limit, config.select)
+    source = opening.announced()
     device = _device(config.device)
     measure = Measure(reader_for(source, frontend, layout=config.layout, device=device))
     engine, size = _plan(config, source, device)
@@ -178,7 +174,7 @@ def _identity(config: StatsConfig, source: Source, frontend: FrontEnd | None, me
     import numpy as np
     import scipy
 
-    place = embedded(config.source)
+    place = Opening(config.source).place
     return {
         "command": "stats",
         "calib": __version__,

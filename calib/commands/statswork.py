@@ -15,19 +15,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from calib import native
+from calib.commands.opening import Opening
 from calib.data.clip import Clip, Place
 from calib.data.remote import is_url
-from calib.data.sources import Item, Select, Source, open_source
+from calib.data.sources import Item, Source
 from calib.errors import DataError
 from calib.mel.corpus import Measure
 from calib.mel.dataset import DatasetStatistics
 from calib.run.engine import Work
 
-__all__ = ["Chunk", "ChunkValue", "Known", "Opening", "StatsWork", "chunk_size", "completed", "mean_bytes", "merge"]
+__all__ = ["Chunk", "ChunkValue", "Known", "StatsWork", "chunk_size", "completed", "mean_bytes", "merge"]
 
 _MOST = 256  # items of a chunk
 _LEAST = 8
@@ -35,29 +35,6 @@ _GPU = 1024  # items of a chunk for a GPU, which is idle between two
 _CHUNKS = 128  # a corpus is cut in at least so many, where that leaves `_LEAST` items in each
 _BYTES = 64 << 20  # of audio in a chunk, about
 _LOOKED_AT = 32  # files whose size tells how large files are
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How a source is opened; see `open_source`."""
-
-    spec: str
-    columns: str | None = None
-    audio_root: Path | None = None
-    split: str | None = None
-    limit: int | None = None
-    select: Select = field(default_factory=Select)
-
-    def __call__(self) -> Source:
-        """Open it."""
-        return open_source(
-            self.spec,
-            columns=self.columns,
-            audio_root=self.audio_root,
-            split=self.split,
-            limit=self.limit,
-            select=self.select,
-        )
 
 
 @dataclass(frozen=True)

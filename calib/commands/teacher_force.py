@@ -25,14 +25,14 @@ from calib import __version__
 from calib.commands import options as o
 from calib.commands.batching import Batching, Mels, probe
 from calib.commands.forcing import Count, Done, Forcing
+from calib.commands.opening import Opening
 from calib.commands.plugins import LoadedModel, ModelConfig, open_model
 from calib.console import duration, terminal
 from calib.data.files import canonical_json, digest
 from calib.data.pairs import HEADER_NAME, INDEX_NAME
 from calib.data.pairwriter import write_index
 from calib.data.plan import Plan
-from calib.data.sources import Select, open_source
-from calib.demo import embedded
+from calib.data.sources import Select
 from calib.errors import DataError, UsageError
 from calib.mel.corpus import reader_for
 from calib.models.loading import parse_options, resolve_device
@@ -115,15 +115,8 @@ def run(config: TeacherForceConfig) -> TeacherForceResult:
     if config.free_running and not hasattr(loaded.model, "generate"):
         raise UsageError(f"--free-running needs a model with generate(); {config.model.spec} has none")
     teacher = _teacher(config, loaded)
-    source = open_source(
-        embedded(config.source),
-        columns=config.columns,
-        audio_root=config.audio_root,
-        split=config.split,
-        limit=config.limit,
-        select=config.select,
-    )
-    terminal.notice(source.describe())
+    opening = Opening(config.source, config.columns, config.audio_root, config.split, config.limit, config.select)
+    source = opening.announced()
     reader = reader_for(source, loaded.frontend, layout=config.layout)
     size = max(1, config.batch_size) if loaded.model.padding_safe else 1
     batching = Batching(size, max(1, config.batch_frames), max(_WINDOW, 8 * max(1, config.batch_size)))
