@@ -3,12 +3,14 @@
 ``python benchmarks/scaler.py``. An hour of mels (310,000 frames of 80 bins, float32) lies in memory-mapped files. calib
 reads it utterance by utterance into moments, from which folds, intervals and every affine fit follow; scikit-learn fits
 the flattened arrays once. One thread each, alternating rounds, best of each. The result with versions lands in
-``scaler.json``. scikit-learn is given float32 as it lies there, and float64, which is the accuracy that calib has.
+``scaler.json``. scikit-learn is given float32 as it lies there, and float64, which is the accuracy that calib has; calib
+runs with its compiled moments where they were built, and without.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import tempfile
 import time
@@ -43,6 +45,16 @@ def with_calib(p: np.ndarray, y: np.ndarray) -> Map:
         [unit_moments(p[k : k + UTTERANCE], y[k : k + UTTERANCE]) for k in range(0, FRAMES, UTTERANCE)]
     ).summary()
     return float(s.slope_ols), float(s.intercept(s.slope_ols))
+
+
+def without_kernel(p: np.ndarray, y: np.ndarray) -> Map:
+    """The same in numpy alone."""
+    before = os.environ.get("CALIB_NATIVE")
+    os.environ["CALIB_NATIVE"] = "0"
+    try:
+        return with_calib(p, y)
+    finally:
+        os.environ.pop("CALIB_NATIVE") if before is None else os.environ.update(CALIB_NATIVE=before)
 
 
 def with_sklearn(p: np.ndarray, y: np.ndarray, *, dtype: type) -> Map:
@@ -83,8 +95,11 @@ def main() -> None:
     from sklearn.linear_model import LinearRegression  # noqa: F401  # load its libraries before threads are limited
     from threadpoolctl import threadpool_limits
 
+    from calib.native.library import PURE, chosen
+
     programs: dict[str, Callable[[np.ndarray, np.ndarray], Map | float]] = {
         "calib": with_calib,
+        "calib, numpy alone": without_kernel,
         "scikit-learn float32": lambda p, y: with_sklearn(p, y, dtype=np.float32),
         "scikit-learn float64": lambda p, y: with_sklearn(p, y, dtype=np.float64),
         "calib, five folds": folds_with_calib,
@@ -102,6 +117,7 @@ def main() -> None:
     best = {name: min(values) for name, values in times.items()}
     slopes = {name: value[0] for name, value in found.items() if isinstance(value, tuple)}
     result = {
+        "kernel": chosen() or PURE,
         "what": f"scale and offset of {FRAMES} x {BINS} float32 values from memory-mapped files (cached), one thread, "
         f"CPU time, best of {ROUNDS} alternating rounds",
         "seconds": {name: round(value, 4) for name, value in best.items()},

@@ -60,7 +60,14 @@ def offences(paths: list[Path], allowed: tuple[str, ...], *, third_party: tuple[
 
 
 def test_diagnose_imports_numbers_only() -> None:
-    assert offences(layer("diagnose"), ("calib.diagnose",), third_party=("numpy", "scipy", "sklearn")) == []
+    allowed = ("calib.diagnose", "calib.native.pairs")
+    assert offences(layer("diagnose"), allowed, third_party=("numpy", "scipy", "sklearn")) == []
+
+
+def test_the_kernels_moments_import_numbers_only() -> None:
+    below_it = ("calib.errors", "calib.native.library", "calib.native.compile")
+    paths = layer("native/__init__.py", "native/library.py", "native/pairs.py", "native/compile.py")
+    assert offences(paths, below_it, third_party=("numpy",)) == []
 
 
 def test_params_imports_nothing_of_calib_and_numpy_alone_of_others() -> None:

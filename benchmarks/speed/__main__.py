@@ -29,8 +29,8 @@ FEW = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, measure, write. Returns the exit code."""
     from benchmarks.speed import accuracy, corpora, entries, pages
-    from calib import native
     from calib.mel.frontend import FrontEnd
+    from calib.native import library
 
     parser = argparse.ArgumentParser(
         prog="python benchmarks/speed", description="Speed of calib stats beside its peers."
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     small, large, what = corpora.build(options.work, options.files, large=not options.no_large)
-    field, absent = entries.everybody(options.peers, next(iter(native.available()), None))
+    field, absent = entries.everybody(options.peers, next(iter(library.available()), None))
     results: dict[str, Any] = {
         "schema": "calib/speed-benchmark/1",
         "corpus": {"what": what, "files": options.files, "seconds": corpora.seconds(small)},
@@ -134,10 +134,10 @@ def _rounds(field: list[Any], corpus: Path, outputs: Path, rounds: int, absent: 
 def _accuracy(field: list[Any], corpus: Path, outputs: Path, truth: dict[str, Any]) -> dict[str, Any]:
     """Every path of calib, and the peers with the same front end, against float64."""
     from benchmarks.speed import accuracy, entries
-    from calib import native
+    from calib.native import library
 
     rows = []
-    for variant in ("0", *native.available()):
+    for variant in ("0", *library.available()):
         entry = entries.calib(variant, 2)
         path = outputs / f"{entry.key}.json"
         if entry.key not in {other.key for other in field}:

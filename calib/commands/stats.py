@@ -39,8 +39,8 @@ from calib.errors import CalibError
 from calib.mel.corpus import Measure, reader_for
 from calib.mel.dataset import DatasetStatistics, stats_file
 from calib.mel.frontend import FrontEnd
-from calib.native import PURE
-from calib.native import path as native_path
+from calib.native.library import PURE
+from calib.native.mel import path as native_path
 from calib.run.engine import EngineConfig, Skipped, run_units
 from calib.run.ledger import Ledger
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from calib import native
 from calib.commands.opening import Opening
 from calib.data.clip import Clip, Place
 from calib.data.remote import is_url
@@ -25,6 +24,7 @@ from calib.data.sources import Item, Source
 from calib.errors import DataError
 from calib.mel.corpus import Measure
 from calib.mel.dataset import DatasetStatistics
+from calib.native.mel import path as native_path
 from calib.run.engine import Work
 
 __all__ = ["Chunk", "ChunkValue", "Known", "StatsWork", "chunk_size", "completed", "mean_bytes", "merge"]
@@ -164,7 +164,7 @@ class StatsWork(Work[Chunk, ChunkValue]):
     def about(self) -> dict[str, str]:
         """The compiled kernel, or numpy."""
         reader = self._measure.reader
-        return {"kernel": native.path(reader.frontend, reader.device)}
+        return {"kernel": native_path(reader.frontend, reader.device)}
 
     def units(self) -> Iterator[Chunk]:
         """The chunks."""

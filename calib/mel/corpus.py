@@ -18,7 +18,7 @@ from calib.errors import DataError, UsageError
 from calib.mel.analysis import streams
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import UtteranceStatistics, measure, measure_audio
-from calib.native import kernel_for
+from calib.native.mel import kernel_for
 
 if TYPE_CHECKING:
     from calib.mel.batches import Padded

@@ -1,4 +1,4 @@
-/* Audio to mel statistics in one pass over the samples, a few frames at a time.
+/* Audio to mel statistics in one pass over the samples, a few frames at a time; and, at the end, the moments of pairs.
  *
  * The steps are those of calib/mel/analysis.py and calib/mel/statistics.py: pad, window, real FFT in float64,
  * magnitude or power, mel filterbank, guard, logarithm, map, clip; then float64 sums, extremes, floor counts and a
@@ -44,6 +44,7 @@ typedef double vd __attribute__((vector_size(8 * LANES)));
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef double vd_any __attribute__((vector_size(8 * LANES), aligned(8)));
+typedef float vf_any __attribute__((vector_size(4 * LANES), aligned(4)));
 
 enum { DONE = 0, NOT_HERE = 1 }; /* what calib_measure returns; the caller's own path says what is wrong */
 enum { INT16 = 0, FLOAT32 = 1, FLOAT64 = 2 };
@@ -52,7 +53,7 @@ enum { GUARD_NONE = 0, GUARD_CLAMP = 1, GUARD_ADD = 2 };
 enum { EPS_NONE = 0, EPS_ADD = 1, EPS_CLAMP = 2 };
 enum { MOST_PASSES = 24, TABLES = 2, KEYS = 1 << 18, KEY_ZERO = KEYS / 2, MOST_BINS = 1 << 16 };
 
-/* The parameters of a front end, as calib/native/__init__.py fills them in. */
+/* The parameters of a front end, as calib/native/mel.py fills them in. */
 typedef struct {
     int32_t n_fft, hop, n_mels, inner, pad_audio, reflect, power, eps_mode, log, guard, affine, has_mean, has_std;
     int32_t has_low, has_high, overwrite, has_floor, reserved;
@@ -608,4 +609,74 @@ API int calib_measure(plan *p, const void *samples, int kind, int64_t length, in
     }
     memset(table, 0, (size_t)span[1] * TABLES * sizeof(uint32_t));
     return DONE;
+}
+
+/* --------------------------------------------------------------------------------------------- moments of paired values
+ *
+ * Prediction and target, float32, in one pass over memory: a block of rows is summed as it streams in, then read again
+ * from the cache, about its own means, so that nothing cancels; blocks are merged after Chan, Golub and LeVeque, "Updating
+ * formulae and a pairwise algorithm for computing sample variances" (1979). All sums are float64. */
+
+enum { BLOCK = 256, PANEL = 512 }; /* rows; columns, so that a block's means fit on the stack */
+
+INLINE void centred(const float *x, const float *y, int64_t rows, int64_t xs, int64_t ys, const double *mx, const double *my, double *xx, double *yy, double *xy) {
+    vd a[3] = {{0}}, b[3] = {{0}}, ma = *(const vd_any *)mx, na = *(const vd_any *)my, mb = *(const vd_any *)(mx + LANES), nb = *(const vd_any *)(my + LANES);
+    for (int64_t t = 0; t < rows; t++, x += xs, y += ys) {
+        vd u = __builtin_convertvector(*(const vf_any *)x, vd) - ma, v = __builtin_convertvector(*(const vf_any *)y, vd) - na;
+        a[0] += u * u, a[1] += v * v, a[2] += u * v;
+        u = __builtin_convertvector(*(const vf_any *)(x + LANES), vd) - mb, v = __builtin_convertvector(*(const vf_any *)(y + LANES), vd) - nb;
+        b[0] += u * u, b[1] += v * v, b[2] += u * v;
+    }
+    *(vd_any *)xx = a[0], *(vd_any *)yy = a[1], *(vd_any *)xy = a[2];
+    *(vd_any *)(xx + LANES) = b[0], *(vd_any *)(yy + LANES) = b[1], *(vd_any *)(xy + LANES) = b[2];
+}
+
+/* Columns [0, width) of a block; five rows of PANEL values: means of x and y, sums of (x - mean)^2, (y - mean)^2 and both. */
+static void block_moments(const float *x, const float *y, int64_t rows, int width, int64_t xs, int64_t ys, double (*out)[PANEL]) {
+    memset(out[0], 0, (size_t)width * sizeof(double));
+    memset(out[1], 0, (size_t)width * sizeof(double));
+    for (int64_t t = 0; t < rows; t++) {
+        const float *a = x + t * xs, *b = y + t * ys;
+        for (int m = 0; m < width; m++) out[0][m] += (double)a[m];
+        for (int m = 0; m < width; m++) out[1][m] += (double)b[m];
+    }
+    for (int m = 0; m < width; m++) out[0][m] /= (double)rows, out[1][m] /= (double)rows;
+    int m = 0;
+    for (; m + 2 * LANES <= width; m += 2 * LANES)
+        centred(x + m, y + m, rows, xs, ys, out[0] + m, out[1] + m, out[2] + m, out[3] + m, out[4] + m);
+    for (; m < width; m++) {
+        double xx = 0, yy = 0, xy = 0;
+        for (int64_t t = 0; t < rows; t++) {
+            double u = (double)x[t * xs + m] - out[0][m], v = (double)y[t * ys + m] - out[1][m];
+            xx += u * u, yy += v * v, xy += u * v;
+        }
+        out[2][m] = xx, out[3][m] = yy, out[4][m] = xy;
+    }
+}
+
+/* x, y: (rows, columns), rows xs and ys values apart. out: five rows of `columns` values as in block_moments. */
+API void calib_pair_moments(const float *x, const float *y, int64_t rows, int64_t columns, int64_t xs, int64_t ys, double *out) {
+    double here[5][PANEL];
+    for (int64_t from = 0; from < columns; from += PANEL) {
+        int width = columns - from < PANEL ? (int)(columns - from) : PANEL;
+        double *to[5];
+        for (int i = 0; i < 5; i++) to[i] = out + i * columns + from;
+        for (int64_t done = 0; done < rows; done += BLOCK) {
+            int64_t more = rows - done < BLOCK ? rows - done : BLOCK;
+            block_moments(x + done * xs + from, y + done * ys + from, more, width, xs, ys, here);
+            double share = (double)more / (double)(done + more), weight = share * (double)done;
+            for (int m = 0; m < width; m++) {
+                if (!done) {
+                    for (int i = 0; i < 5; i++) to[i][m] = here[i][m];
+                    continue;
+                }
+                double dx = here[0][m] - to[0][m], dy = here[1][m] - to[1][m];
+                to[0][m] += dx * share;
+                to[1][m] += dy * share;
+                to[2][m] += here[2][m] + dx * dx * weight;
+                to[3][m] += here[3][m] + dy * dy * weight;
+                to[4][m] += here[4][m] + dx * dy * weight;
+            }
+        }
+    }
 }

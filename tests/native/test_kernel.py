@@ -12,34 +12,34 @@ import pytest
 import soundfile
 from speechlike import recording, voice
 
-from calib import native
 from calib.data.sources.base import Item
 from calib.errors import DataError, UsageError
 from calib.mel.catalogue import catalogue, entries
 from calib.mel.corpus import Measure, MelReader
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import UtteranceStatistics, measure
+from calib.native import library, mel
 from calib.native.compile import VARIANTS
 
 LN = {"sample_rate": 22050, "n_mels": 20, "fmax": 8000.0}
 
 
-def wanted(variant: str) -> native.Kernel:
+def wanted(variant: str) -> mel.Kernel:
     """The kernel, or skip with the reason."""
-    if reason := native.missing(variant):
+    if reason := library.missing(variant):
         pytest.skip(reason)
-    return native.Kernel(variant)
+    return mel.Kernel(variant)
 
 
 @pytest.fixture(params=list(VARIANTS))
-def kernel(request: pytest.FixtureRequest) -> native.Kernel:
+def kernel(request: pytest.FixtureRequest) -> mel.Kernel:
     return wanted(request.param)
 
 
 @pytest.fixture
-def any_kernel() -> native.Kernel:
+def any_kernel() -> mel.Kernel:
     """The best one here."""
-    return wanted(next(iter(native.available()), "generic"))
+    return wanted(next(iter(library.available()), "generic"))
 
 
 def pcm(x: np.ndarray) -> np.ndarray:
@@ -88,14 +88,14 @@ def assert_same(found: UtteranceStatistics, expected: UtteranceStatistics, withi
 # --- the front ends of the catalogue -----------------------------------------------------------------------------------
 
 
-def test_the_kernel_takes_every_front_end_but_those_that_an_utterance_normalises(any_kernel: native.Kernel) -> None:
+def test_the_kernel_takes_every_front_end_but_those_that_an_utterance_normalises(any_kernel: mel.Kernel) -> None:
     refused = {entry.id for entry in entries() if not any_kernel.takes(entry.frontend)}
     assert refused == {entry.id for entry in entries() if entry.frontend.utterance_norm is not None}
     assert len(refused) == 3
 
 
 @pytest.mark.parametrize("name", [e.id for e in entries() if e.frontend.utterance_norm is None])
-def test_a_front_end_of_the_catalogue_is_within_a_millionth_of_the_pure_path(name: str, kernel: native.Kernel) -> None:
+def test_a_front_end_of_the_catalogue_is_within_a_millionth_of_the_pure_path(name: str, kernel: mel.Kernel) -> None:
     fe = catalogue()[name].frontend
     found = kernel.measure(fe, spoken(fe.sample_rate))
     assert found is not None
@@ -107,9 +107,9 @@ def test_a_front_end_of_the_catalogue_is_within_a_millionth_of_the_pure_path(nam
 def test_instruction_sets_agree(name: str) -> None:
     fe = catalogue()[name].frontend
     fe = FrontEnd.from_fields({**fe.fields(), "utterance_norm": None})
-    found = [wanted(v).measure(fe, spoken(fe.sample_rate)) for v in native.available()]
+    found = [wanted(v).measure(fe, spoken(fe.sample_rate)) for v in library.available()]
     if len(found) < 2:
-        pytest.skip(f"only {native.available()} here")
+        pytest.skip(f"only {library.available()} here")
     for other in found[1:]:
         assert found[0] is not None
         assert other is not None
@@ -122,7 +122,7 @@ def test_instruction_sets_agree(name: str) -> None:
 @pytest.mark.parametrize(
     "n_fft", [4, 6, 8, 10, 12, 16, 30, 32, 64, 100, 128, 240, 250, 256, 512, 600, 1000, 1024, 2048, 4096, 8192]
 )
-def test_every_length_is_numpys_fft(n_fft: int, kernel: native.Kernel) -> None:
+def test_every_length_is_numpys_fft(n_fft: int, kernel: mel.Kernel) -> None:
     fe = FrontEnd.from_fields(
         {"sample_rate": 16000, "n_fft": n_fft, "hop_length": max(1, n_fft // 3), "n_mels": 3, "log": "none", "power": 2, "padding": "none", "filter_norm": None}
     )  # fmt: skip
@@ -138,7 +138,7 @@ def test_every_length_is_numpys_fft(n_fft: int, kernel: native.Kernel) -> None:
 
 
 @pytest.mark.parametrize("n_fft", [14, 1022, 255, 2])
-def test_other_lengths_are_left_to_the_pure_path(n_fft: int, any_kernel: native.Kernel) -> None:
+def test_other_lengths_are_left_to_the_pure_path(n_fft: int, any_kernel: mel.Kernel) -> None:
     fe = FrontEnd.from_fields({**LN, "n_fft": n_fft, "hop_length": 2, "n_mels": 1})
     assert not any_kernel.takes(fe)
     assert any_kernel.measure(fe, spoken(22050)) is None
@@ -157,7 +157,7 @@ PADDINGS = [
 
 
 @pytest.mark.parametrize("fields", PADDINGS, ids=lambda f: "-".join(str(v) for v in f.values()))
-def test_short_audio_is_measured_or_left_alone(fields: dict[str, object], kernel: native.Kernel) -> None:
+def test_short_audio_is_measured_or_left_alone(fields: dict[str, object], kernel: mel.Kernel) -> None:
     fe = FrontEnd.from_fields({**LN, "n_fft": 256, "hop_length": 64, **fields})
     x = pcm(voice(0.3, 5))[2000:]
     seen = set()
@@ -190,7 +190,7 @@ def test_short_audio_is_measured_or_left_alone(fields: dict[str, object], kernel
     ],
     ids="-".join,
 )  # fmt: skip
-def test_every_field_after_the_transform(fields: dict[str, object], kernel: native.Kernel) -> None:
+def test_every_field_after_the_transform(fields: dict[str, object], kernel: mel.Kernel) -> None:
     fe = FrontEnd.from_fields({**LN, **fields})
     found = kernel.measure(fe, spoken(22050))
     assert found is not None
@@ -200,7 +200,7 @@ def test_every_field_after_the_transform(fields: dict[str, object], kernel: nati
 # --- one result, whoever asks ------------------------------------------------------------------------------------------
 
 
-def test_integers_are_the_same_bytes_as_floats_and_nothing_lingers(kernel: native.Kernel) -> None:
+def test_integers_are_the_same_bytes_as_floats_and_nothing_lingers(kernel: mel.Kernel) -> None:
     fe = catalogue()["hifigan"].frontend
     x = spoken(22050)
     first = kernel.measure(fe, x)
@@ -213,7 +213,7 @@ def test_integers_are_the_same_bytes_as_floats_and_nothing_lingers(kernel: nativ
     assert first.at_low == again.at_low
 
 
-def test_plans_of_many_front_ends_and_threads(any_kernel: native.Kernel) -> None:
+def test_plans_of_many_front_ends_and_threads(any_kernel: mel.Kernel) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     x = spoken(22050)
@@ -227,13 +227,13 @@ def test_plans_of_many_front_ends_and_threads(any_kernel: native.Kernel) -> None
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_what_is_not_finite_is_left_to_the_pure_path(bad: float, kind: type, kernel: native.Kernel) -> None:
+def test_what_is_not_finite_is_left_to_the_pure_path(bad: float, kind: type, kernel: mel.Kernel) -> None:
     x = floats(spoken(22050)).astype(kind)
     x[[3, len(x) // 2, -1][hash(kind.__name__) % 3]] = bad
     assert kernel.measure(FrontEnd.from_fields(LN), x) is None
 
 
-def test_values_beyond_the_histogram_are_left_to_the_pure_path_and_do_not_linger(kernel: native.Kernel) -> None:
+def test_values_beyond_the_histogram_are_left_to_the_pure_path_and_do_not_linger(kernel: mel.Kernel) -> None:
     loud = FrontEnd.from_fields({**LN, "log": "none", "power": 2, "filter_norm": None})
     scaled = FrontEnd.from_fields({**LN, "log": "none", "power": 1, "filter_norm": None, "post_scale": 1e-3})
     x = floats(spoken(22050))
@@ -246,7 +246,7 @@ def test_values_beyond_the_histogram_are_left_to_the_pure_path_and_do_not_linger
     assert before.content() == after.content()
 
 
-def test_a_filter_without_bins_is_a_logarithm_of_zero(any_kernel: native.Kernel) -> None:
+def test_a_filter_without_bins_is_a_logarithm_of_zero(any_kernel: mel.Kernel) -> None:
     fe = FrontEnd.from_fields({**LN, "log_guard": "none", "spectrum_eps": 1e-9, "fmin": 7000.0, "fmax": 7030.0})
     assert not fe.basis().any(axis=1).all()
     assert any_kernel.measure(fe, spoken(22050)) is None
@@ -256,7 +256,7 @@ def test_a_filter_without_bins_is_a_logarithm_of_zero(any_kernel: native.Kernel)
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch, any_kernel: native.Kernel) -> Iterator[str]:
+def chosen(monkeypatch: pytest.MonkeyPatch, any_kernel: mel.Kernel) -> Iterator[str]:
     monkeypatch.setenv("CALIB_NATIVE", any_kernel.name)
     return any_kernel.name  # type: ignore[return-value]
 
@@ -271,10 +271,10 @@ def test_a_corpus_has_the_same_statistics_with_and_without_the_kernel(
 ) -> None:
     soundfile.write(tmp_path / "a.wav", recording(1.0, 4, rate), rate, subtype="PCM_16")
     work = Measure(MelReader(FrontEnd.load("hifigan")))
-    assert native.path(FrontEnd.load("hifigan")) == chosen
+    assert mel.path(FrontEnd.load("hifigan")) == chosen
     fast, source_rate, notes = work(_item(tmp_path / "a.wav"))
     monkeypatch.setenv("CALIB_NATIVE", "0")
-    assert native.path(FrontEnd.load("hifigan")) == "pure"
+    assert mel.path(FrontEnd.load("hifigan")) == "pure"
     slow, *rest = work(_item(tmp_path / "a.wav"))
     assert rest == [source_rate, notes]
     (mean, sd), (mean_, sd_) = moments(fast), moments(slow)
@@ -310,46 +310,45 @@ def test_errors_are_those_of_the_pure_path(
 
 def test_without_the_kernel_everything_is_pure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_NATIVE", "0")
-    assert native.kernel() is None
-    assert native.path(FrontEnd.load("hifigan")) == native.PURE
+    assert mel.kernel() is None
+    assert mel.path(FrontEnd.load("hifigan")) == library.PURE
 
 
-def test_the_device_and_stored_mels_have_the_pure_path(any_kernel: native.Kernel) -> None:
+def test_the_device_and_stored_mels_have_the_pure_path(any_kernel: mel.Kernel) -> None:
     assert any_kernel
-    assert native.path(FrontEnd.load("hifigan"), "cuda") == native.PURE
-    assert native.path(None) == native.PURE
-    assert native.path(FrontEnd.load("whisper")) == native.PURE
+    assert mel.path(FrontEnd.load("hifigan"), "cuda") == library.PURE
+    assert mel.path(None) == library.PURE
+    assert mel.path(FrontEnd.load("whisper")) == library.PURE
 
 
 @pytest.mark.parametrize("value", ["", "auto", "AUTO", "1"])
 def test_the_best_that_works_is_the_default(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_NATIVE", value)
-    best = native.kernel()
-    assert (None if best is None else best.name) == next(iter(native.available()), None)
+    best = mel.kernel()
+    assert (None if best is None else best.name) == next(iter(library.available()), None)
 
 
 def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIB_NATIVE", "sse9")
     with pytest.raises(UsageError, match="'sse9'"):
-        native.kernel()
+        mel.kernel()
 
 
 def test_a_variant_that_is_not_there_is_an_error_only_when_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(native, "library", lambda variant: tmp_path / f"kernel_{variant}.so")
-    monkeypatch.setattr(native, "_open", native._open.__wrapped__)
-    monkeypatch.setattr(native, "_kernel", native.Kernel)
-    monkeypatch.setattr(native, "available", native.available.__wrapped__)
+    monkeypatch.setattr(library, "library", lambda variant: tmp_path / f"kernel_{variant}.so")
+    monkeypatch.setattr(library, "opened", library.opened.__wrapped__)
+    monkeypatch.setattr(library, "available", library.available.__wrapped__)
     monkeypatch.delenv("CALIB_NATIVE", raising=False)
-    assert native.available() == ()
-    assert native.kernel() is None
+    assert library.available() == ()
+    assert mel.kernel() is None
     monkeypatch.setenv("CALIB_NATIVE", "generic")
     with pytest.raises(UsageError, match="not built at install"):
-        native.kernel()
+        mel.kernel()
 
 
-def test_a_library_of_another_source_is_not_used(any_kernel: native.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "source_digest", lambda: "0" * 16)
+def test_a_library_of_another_source_is_not_used(any_kernel: mel.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "source_digest", lambda: "0" * 16)
     with pytest.raises(DataError, match=r"another kernel\.c"):
-        native._open.__wrapped__(any_kernel.name)
+        library.opened.__wrapped__(any_kernel.name)
