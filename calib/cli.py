@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "A plug-in file for a model, to start from: tacotron2, fastpitch, matcha, keras, blank",
     ),
     "schema": ("calib.commands.schema", "The JSON Schema of any file that calib writes"),
+    "faults": ("calib.commands.faults", "The faults that calib knows by name: list, show"),
     "frontends": ("calib.commands.frontends", "The mel front ends that calib knows: list, show, diff, identify"),
 }
 

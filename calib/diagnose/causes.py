@@ -13,11 +13,11 @@ from calib.diagnose.faults.explain import Explanation
 from calib.diagnose.faults.geometry import BankGeometry
 from calib.diagnose.faults.library import FAULTS
 
-__all__ = ["next_steps", "own_step", "percent_sure", "untested", "which_of", "worst_first"]
+__all__ = ["NEEDS", "next_steps", "own_step", "percent_sure", "untested", "which_of", "worst_first"]
 
 _SEVERITIES = ("fail", "warn")
 # What a fault needs that pairs do not hold, in words that say how to give it.
-_NEEDS = {
+NEEDS = {
     "audio": "needs the audio (--audio SOURCE)",
     "free-running": "needs free-running predictions (calib teacher-force SOURCE --free-running, judged with --vocoder-frontend), or the model (calib check model)",
     "model": "needs the model itself (calib check model SOURCE --model SPEC)",
@@ -78,8 +78,8 @@ def _untested(
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """What, why, and the faults that it stands for."""
     for name, entry in FAULTS.items():
-        if entry.needs in _NEEDS:
-            yield name, _NEEDS[entry.needs], (name,)
+        if entry.needs in NEEDS:
+            yield name, NEEDS[entry.needs], (name,)
     named = {name for finding in out.findings for name in finding.names}
     if not out.ranked:  # the tests ended where nothing was found to compare
         for stage in ("frequency", "units"):
