@@ -51,6 +51,8 @@ class CheckModelConfig:
     budget: float = 120.0
     seed: int = 0
     select: Select = field(default_factory=Select)
+    no_text: bool = False
+    one_voice: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,9 @@ def run(config: CheckModelConfig) -> CheckModelResult:
             voices[item.id] = None if item.audio is None else stack.enter_context(audio_file(item.audio))
         batch, base = _accepted(teacher, batch, skipped)
         scene = Scene(
-            teacher, batch, rate, voices, config.free_running, lambda: _load_again(config.model), config.budget
-        )
+            teacher, batch, rate, voices, config.free_running, lambda: _load_again(config.model), config.budget,
+            config.no_text, config.one_voice,
+        )  # fmt: skip
         scene.base = base
         findings = list(_told(probe_all(scene, config.probes), len(config.probes or PROBES)))
     findings.sort(key=lambda finding: _WORST[finding.status])
@@ -245,6 +248,12 @@ def model(
     free_running: Annotated[
         bool, typer.Option("--free-running/--no-free-running", help="Also let the model speak freely.")
     ] = True,
+    no_text: Annotated[
+        bool, typer.Option("--no-text", help="The model reads no text: what probes that is skipped, and said.")
+    ] = False,
+    one_voice: Annotated[
+        bool, typer.Option("--one-voice", help="The model knows one voice: that another changes nothing is no fault.")
+    ] = False,
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
@@ -270,7 +279,7 @@ def model(
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     config = CheckModelConfig(
         source, ModelConfig(model_, checkpoint, parse_options(model_option or []), device, model_python), frontend, free_running, tuple(probe) if probe else None, columns, audio_root,
-        split, layout, limit, budget, seed, o.selection(speaker, language, None, None),
+        split, layout, limit, budget, seed, o.selection(speaker, language, None, None), no_text, one_voice,
     )  # fmt: skip
     result = run(config)
     o.show(render(result))

@@ -134,7 +134,8 @@ class _Check:
         spec, options = config.vocoder.spec, dict(config.vocoder.options)
         if spec == "griffin-lim" and config.frontend is not None:
             options.setdefault("frontend", FrontEnd.load(config.frontend))
-        self.vocoder = load_vocoder(spec, config.vocoder.checkpoint, resolve_device(config.vocoder.device), options)
+        device = resolve_device(config.vocoder.device)
+        self.vocoder = load_vocoder(spec, config.vocoder.checkpoint, device, options, python=config.vocoder.python)
         self.declared = f"declared by {spec}" if config.frontend is None else "--frontend"
         self.whole = self._frontend(self.vocoder.frontend if config.frontend is None else config.frontend)
         reset: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(FrontEnd) if f.name in _PREPARED}
@@ -444,6 +445,7 @@ def vocoder(
     vocoder_: o.VocoderSpec = "griffin-lim",
     vocoder_checkpoint: o.VocoderCheckpoint = None,
     vocoder_option: o.VocoderOption = None,
+    vocoder_python: o.VocoderPython = None,
     frontend: Annotated[
         str | None,
         typer.Option(
@@ -474,7 +476,9 @@ def vocoder(
 
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     options = parse_options(vocoder_option or [])
-    config = VocoderConfig(vocoder_, vocoder_checkpoint, options, "cpu" if vocoder_ == "griffin-lim" else device)
+    config = VocoderConfig(
+        vocoder_, vocoder_checkpoint, options, "cpu" if vocoder_ == "griffin-lim" else device, vocoder_python
+    )
     result = run(VocoderCheckConfig(source, config, frontend, limit, output, columns, audio_root, split, force))
     o.show(render(result))
     o.emit_json(json_, result.to_json(), force=force)

@@ -45,6 +45,8 @@ def diagnose(
         ),
     ] = None,
     vocoder_checkpoint: o.VocoderCheckpoint = None,
+    vocoder_option: o.VocoderOption = None,
+    vocoder_python: o.VocoderPython = None,
     columns: o.Columns = None,
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
@@ -63,10 +65,17 @@ def diagnose(
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     from calib.commands.legs import legs, render_legs, wanted
     from calib.diagnose.faults.library import FAULTS
+    from calib.models.loading import parse_options
 
-    if vocoder is None and vocoder_checkpoint is not None:
-        raise UsageError("--vocoder-checkpoint needs --vocoder", hint="which vocoder is to load it?")
-    want = wanted(vocoder_frontend, None if vocoder is None else VocoderConfig(vocoder, vocoder_checkpoint))
+    of_a_vocoder = (("checkpoint", vocoder_checkpoint), ("option", vocoder_option), ("python", vocoder_python))
+    for name, given in of_a_vocoder:
+        if vocoder is None and given:
+            raise UsageError(f"--vocoder-{name} needs --vocoder", hint="which vocoder is it for?")
+    options = parse_options(vocoder_option or [])
+    want = wanted(
+        vocoder_frontend,
+        None if vocoder is None else VocoderConfig(vocoder, vocoder_checkpoint, options, python=vocoder_python),
+    )
     if want is None and params is not None:
         raise UsageError(
             "--params says what inference makes of the predictions, which is compared with what the vocoder wants",

@@ -97,7 +97,8 @@ def wanted(spec: str | None, vocoder: VocoderConfig | None) -> Wanted | None:
         return None
     from calib.models.loading import load_vocoder, resolve_device
 
-    made = load_vocoder(vocoder.spec, vocoder.checkpoint, resolve_device(vocoder.device), vocoder.options)
+    device = resolve_device(vocoder.device)
+    made = load_vocoder(vocoder.spec, vocoder.checkpoint, device, vocoder.options, python=vocoder.python)
     try:
         frontend = FrontEnd.load(made.frontend)
     except UsageError as error:

@@ -19,11 +19,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(
     name="new-adapter",
-    help="Print a plug-in file for a model: tacotron2 and fastpitch (Coqui), matcha, keras, or blank. It runs as it is; change what differs.",
+    help="Print a plug-in file for a model: tacotron2, glowtts and fastpitch (Coqui), nemo (its FastPitch), matcha, keras, or blank. It runs as it is; change what differs.",
 )
 def new_adapter(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="tacotron2, fastpitch, matcha, keras or blank.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="tacotron2, glowtts, fastpitch, nemo, matcha, keras or blank.", show_default=False
+        ),
     ],
     output: o.Output = None,
     force: o.Force = False,

@@ -86,6 +86,15 @@ VocoderOption = Annotated[
     list[str] | None,
     typer.Option("--vocoder-option", help="key=value passed to the vocoder's factory; repeatable.", show_default=False),
 ]
+VocoderPython = Annotated[
+    str | None,
+    typer.Option(
+        "--vocoder-python",
+        metavar="PATH",
+        help="Run the vocoder's plug-in file in this interpreter, as --model-python does a model's.",
+        show_default=False,
+    ),
+]
 Convert = Annotated[
     bool,
     typer.Option(

@@ -36,7 +36,7 @@ class ModelConfig(PluginConfig):
 
 @dataclass(frozen=True)
 class VocoderConfig(PluginConfig):
-    """Which vocoder: the options ``--vocoder``, ``--vocoder-checkpoint``, ``--vocoder-option``, ``--device``, ``--convert``."""
+    """Which vocoder: the options ``--vocoder``, ``--vocoder-checkpoint``, ``--vocoder-option``, ``--device``, ``--vocoder-python``, ``--convert``."""
 
     spec: str = "griffin-lim"
     convert: bool = False

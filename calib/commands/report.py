@@ -233,6 +233,7 @@ def report(
     vocoder: o.VocoderSpec = _PLAIN_VOCODER,
     vocoder_checkpoint: o.VocoderCheckpoint = None,
     vocoder_option: o.VocoderOption = None,
+    vocoder_python: o.VocoderPython = None,
     convert: o.Convert = False,
     vocoder_frontend: Annotated[
         str | None,
@@ -297,7 +298,9 @@ def report(
         own = JudgeConfig(
             folder, stats, frontend, layout, output_space, limit, allow_skipped, seed, audio, columns, audio_root, split
         )
-        sound = VocoderConfig(vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), device, convert=convert)
+        sound = VocoderConfig(
+            vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), device, vocoder_python, convert
+        )
         return ReportConfig(
             own, path, name, params, sound, not no_audio, force, vocoder_frontend, examples, tuple(utterance or ())
         )

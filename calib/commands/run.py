@@ -76,6 +76,9 @@ class RunConfig:
             ``source``.
         vocoder: spec of the vocoder.
         vocoder_checkpoint: handed to the vocoder.
+        vocoder_options: keyword arguments of the vocoder's factory.
+        vocoder_python: interpreter that the vocoder's plug-in file runs in; None: this one.
+        convert: convert the mels where the vocoder's front end is another one; false: that is an error.
         columns, audio_root, split, layout, limit: of the source.
         batch_size: utterances a batch.
         allow_skipped: percent.
@@ -98,6 +101,9 @@ class RunConfig:
     stats: Path | None = None
     vocoder: str = "griffin-lim"
     vocoder_checkpoint: str | None = None
+    vocoder_options: Mapping[str, Any] = field(default_factory=dict)
+    vocoder_python: str | None = None
+    convert: bool = False
     columns: str | None = None
     audio_root: Path | None = None
     split: str | None = None
@@ -230,7 +236,9 @@ def run(config: RunConfig, *, force: bool = False) -> RunResult:
         if force:  # what an earlier run wrote would belong to other pairs
             (config.output / PARAMS_NAME).unlink(missing_ok=True)
         params = None
-    vocoder = VocoderConfig(config.vocoder, config.vocoder_checkpoint, {}, config.device)
+    vocoder = VocoderConfig(
+        config.vocoder, config.vocoder_checkpoint, config.vocoder_options, config.device, config.vocoder_python, config.convert
+    )  # fmt: skip
     title = config.title or config.output.resolve().name
     report = write_report(
         judgement,

@@ -86,6 +86,7 @@ def synth(
     vocoder: o.VocoderSpec = "griffin-lim",
     vocoder_checkpoint: o.VocoderCheckpoint = None,
     vocoder_option: o.VocoderOption = None,
+    vocoder_python: o.VocoderPython = None,
     convert: o.Convert = False,
     device: o.Device = "auto",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="The same as --device cuda.")] = False,
@@ -125,7 +126,9 @@ def synth(
             ensure_writable(Path(line.output), force=force)
     device = "cuda" if use_gpu else device
     config = SynthConfig(
-        ModelConfig(model, checkpoint, parse_options(model_option or []), device, model_python), VocoderConfig(vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), device, convert=convert), stats, params,
+        ModelConfig(model, checkpoint, parse_options(model_option or []), device, model_python),
+        VocoderConfig(vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), device, vocoder_python, convert),
+        stats, params,
     )  # fmt: skip
     synthesizer = Synthesizer(config)
     terminal.detail(

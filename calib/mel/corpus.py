@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CorpusMel", "Measure", "Measured", "MelReader", "reader_for"]
 
 _DECODERS = 16  # threads
+_NAMED = 3  # files that cannot be read
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,7 @@ def reader_for(
 
     Raises:
         UsageError: audio without a front end, or stored mels whose layout cannot be told.
+        DataError: not one of the stored mels can be read.
     """
     if source.holds != "mels":
         if frontend is None:
@@ -219,9 +221,25 @@ def reader_for(
             )
         return MelReader(frontend, device=device)
 
-    def shapes() -> Iterator[tuple[int, ...]]:
-        for item in source.unwatched():
-            with contextlib.suppress(DataError):  # counted and named when it is read
-                yield array_shape(item.mel or "")
+    refused: list[str] = []
+    read = 0
 
-    return MelReader(frontend, decide_layout(shapes(), layout, n_mels=None if frontend is None else frontend.n_mels))
+    def shapes() -> Iterator[tuple[int, ...]]:
+        nonlocal read
+        for item in source.unwatched():
+            try:
+                shape = array_shape(item.mel or "")
+            except DataError as error:  # counted and named when it is read
+                if len(refused) < _NAMED:
+                    refused.append(f"{item.id}: {error.message}")
+                continue
+            read += 1
+            yield shape
+
+    try:
+        decided = decide_layout(shapes(), layout, n_mels=None if frontend is None else frontend.n_mels)
+    except UsageError:
+        if refused and not read:  # no layout would help
+            raise DataError(f"{source.root}: not one mel can be read:\n  " + "\n  ".join(refused)) from None
+        raise
+    return MelReader(frontend, decided)

@@ -129,7 +129,7 @@ def _make(
     if python is not None:
         from calib.models.bridge import open_bridge
 
-        return open_bridge(python, spec, checkpoint, device, options)
+        return open_bridge(python, spec, checkpoint, device, options, flag=f"{flag}-python")
     path, colon, attribute = spec.rpartition(":")
     if spec.endswith(".py"):
         path, attribute = spec, "factory"
@@ -265,6 +265,9 @@ def _check_model(name: str, made: Any) -> Any:
     _check_choice(name, made, "kind", _KINDS)
     _check_choice(name, made, "autoregressive", (True, False, None))
     _check_choice(name, made, "padding_safe", (True, False))
+    for optional in ("reads_text", "one_voice"):
+        if call_plugin(name, hasattr, made, optional):
+            _check_choice(name, made, optional, (True, False))
     _check_frontend(name, made)
     return made
 

@@ -52,6 +52,8 @@ class AcousticModel(Protocol):
         padding_safe: whether a padded batch gives the same output as single utterances. Checked, not believed.
 
     Optional:
+        ``reads_text = False`` (it takes no text) and ``one_voice = True`` (it knows one voice): checked, not believed, by
+        ``calib check model``;
         ``generate(text, *, speaker_audio, language, temperature, top_p, seed) -> (T, M)`` for free running;
         ``stream(...)`` with the same arguments, which yields the same mel in parts as they are made;
         ``load_report() -> Mapping`` of what the checkpoint restored (`calib.models.restoring`); ``module``, a torch

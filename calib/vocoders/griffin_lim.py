@@ -47,7 +47,8 @@ from scipy.fft import irfft, rfft
 from calib.errors import DataError, UsageError, nearest
 from calib.mel.arrays import one_blas_thread
 from calib.mel.frontend import FrontEnd
-from calib.mel.nonnegative import TINY, at_most_one, unit_rows, update
+from calib.mel.nonnegative import TINY, at_most_one, unit_rows
+from calib.vocoders.banded import BandedBank
 
 __all__ = ["GriffinLim", "factory"]
 
@@ -123,6 +124,7 @@ class GriffinLim:
         self.last_gain = 0.0
         bank, self._row_sums = unit_rows(fe.basis())
         self._bank = bank.astype(np.float32)
+        self._filters = BandedBank(self._bank)
         # 1 / column sums, and 0 where no filter reaches: those bins stay silent.
         self._weights = np.divide(1.0, bank.sum(0), out=np.zeros(bank.shape[1]), where=bank.sum(0) > 0).astype(
             np.float32
@@ -176,10 +178,18 @@ class GriffinLim:
             clipped: np.ndarray = np.maximum(bands @ np.linalg.pinv(self._bank).T, np.float32(0))
             return clipped
         bands, loudest = at_most_one(bands)
-        spectra = (bands @ self._bank) * self._weights
+        spectra = self._filters.spectra(bands)
+        spectra *= self._weights
         for _ in range(_UPDATES):
-            spectra = update(spectra, bands, self._bank, self._weights)
+            spectra = self._updated(spectra, bands)
         return np.asarray(spectra * loudest)
+
+    def _updated(self, spectra: np.ndarray, bands: np.ndarray) -> np.ndarray:
+        """`calib.mel.nonnegative.update` with the bank in blocks."""
+        raised = self._filters.spectra(bands / np.maximum(self._filters.bands(spectra), TINY))
+        raised *= self._weights
+        raised *= spectra
+        return raised
 
     def _magnitudes(self, spectra: np.ndarray, eps: float) -> np.ndarray:
         """Undo the power and ``spectrum_eps``."""
@@ -189,17 +199,17 @@ class GriffinLim:
         quiet = (
             power - np.float32(eps) if self.front_end.spectrum_eps_mode == "add" else np.where(power > eps, power, 0)
         )
-        return np.asarray(np.sqrt(np.maximum(quiet, np.float32(0))))
+        np.maximum(quiet, np.float32(0), out=quiet)
+        return np.asarray(np.sqrt(quiet, out=quiet))
 
     def _spectra(self, magnitudes: np.ndarray, eps: float) -> np.ndarray:
         """The inverse of `_magnitudes`."""
         if eps == 0:
             return magnitudes if self.front_end.power == 1 else magnitudes * magnitudes
         power = magnitudes * magnitudes
-        power = (
-            power + np.float32(eps) if self.front_end.spectrum_eps_mode == "add" else np.maximum(power, np.float32(eps))
-        )
-        return np.asarray(np.sqrt(power) if self.front_end.power == 1 else power)
+        raise_to = np.add if self.front_end.spectrum_eps_mode == "add" else np.maximum
+        raise_to(power, np.float32(eps), out=power)
+        return np.asarray(np.sqrt(power, out=power) if self.front_end.power == 1 else power)
 
     # --- magnitudes to audio ------------------------------------------------------------------------------------
 
@@ -282,7 +292,7 @@ class GriffinLim:
             # Refined from the first iteration on, the magnitudes would follow the random phases.
             return magnitudes
         present = self._spectra(np.abs(projected), eps)
-        return self._magnitudes(update(present, bands, self._bank, self._weights), eps)
+        return self._magnitudes(self._updated(present, bands), eps)
 
     def _repad(self, signal: np.ndarray, pad: int, length: int) -> None:
         """Make the padding, in place, what the analysis would make it: else the first and last frames fit nothing."""

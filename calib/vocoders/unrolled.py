@@ -13,21 +13,16 @@ It is unrolled: the iterations of a stage are one network, trained by backpropag
 error of the ln mel of the sound after it (`calib.vocoders.train`). It starts near the algorithm as it was, and has no voice of
 its own: it is not a neural vocoder and sounds like Griffin-Lim, only nearer to the mel.
 
-Measured, copy synthesis, mean absolute error of the ln mel of the sound (``hifigan``, one core): ten clips of the demo corpus
-(sentences that it was not trained on, of voices that it was), and four of LJSpeech, which is real speech.
+Measured, copy synthesis, mean absolute error of the ln mel of the sound (``hifigan``, one core): clips of the demo corpus
+(sentences that it was not trained on, of voices that it was), and of LJSpeech, which is real speech; more in docs/vocoders.md.
 
 ====================  ==========  =============  =============  ==================
 ..                    iterations  demo corpus    LJSpeech       s of CPU for 1 s
 ====================  ==========  =============  =============  ==================
-Griffin-Lim           60          0.054          0.038          0.05 to 0.06
-Griffin-Lim           85          0.048          0.031          0.07 to 0.08
-unrolled              60          0.043          0.032          0.07 to 0.08
+Griffin-Lim           60          0.056          0.0371         0.04
+Griffin-Lim           83          0.049          0.0305         0.055
+unrolled              60          0.042          0.0293         0.055
 ====================  ==========  =============  =============  ==================
-
-So it wins iteration for iteration (by 20 and 15 %), and for the same time on speech of the kind it was trained on (by 10 %), but
-not for the same time on real speech. It was trained in that front end alone, and helps in others, iteration for iteration (two
-LJSpeech clips, Griffin-Lim and unrolled): centred frames and 11 kHz 0.037 and 0.028, FFT 2048 0.045 and 0.033, FFT 512 with
-hop 128 0.056 and 0.053, 100 bins 0.040 and 0.034, power 0.068 and 0.063.
 
 Reference: Y. Masuyama et al., "Deep Griffin-Lim iteration", ICASSP 2019, for the idea of training the iteration.
 """
@@ -85,7 +80,6 @@ class Unrolled(GriffinLim):
         super().__init__(frontend, **kwargs)
         self.momentum_by_stage = np.asarray(momentum_by_stage, dtype=np.float32)
         self.kernels = np.asarray(kernels, dtype=np.float32)
-        self._mixing = [_matrix(kernel, self.front_end.n_mels) for kernel in self.kernels]
 
     def _momentum(self, step: int) -> float:
         return float(self.momentum_by_stage[stage_of(step, self.iterations)])
@@ -93,25 +87,24 @@ class Unrolled(GriffinLim):
     def _refined(self, step: int, magnitudes: np.ndarray, projected: np.ndarray, bands: np.ndarray, eps: float) -> np.ndarray:  # noqa: ARG002  # fmt: skip
         present = self._spectra(np.abs(projected), eps)
         least = np.float32(LEAST_BAND)
-        ratio = np.log(np.maximum(bands, least) / np.maximum(present @ self._bank.T, least))
+        ratio = np.log(np.maximum(bands, least) / np.maximum(self._filters.bands(present), least))
         np.clip(ratio, -_CLIP, _CLIP, out=ratio)
-        beside = FRAMES_SEEN // 2
-        padded = np.pad(ratio, ((beside, beside), (0, 0)))
-        rows = np.concatenate([padded[i : i + len(ratio)] for i in range(FRAMES_SEEN)], axis=1)
-        mixed = rows @ self._mixing[stage_of(step, self.iterations)]
-        raised = (np.exp(mixed) @ self._bank) * self._weights
-        return self._magnitudes(np.minimum(present * raised, np.float32(LOUDEST)), eps)
+        mixed = _mixed(ratio, self.kernels[stage_of(step, self.iterations)])
+        raised = self._filters.spectra(np.exp(mixed, out=mixed))
+        raised *= self._weights
+        raised *= present
+        return self._magnitudes(np.minimum(raised, np.float32(LOUDEST), out=raised), eps)
 
 
-def _matrix(kernel: np.ndarray, n_mels: int) -> np.ndarray:
-    """A kernel ``(frames, bands)`` as a matrix ``(frames * M, M)``: one product is faster than a convolution."""
+def _mixed(ratio: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """``(T, M)`` with zeros around it, correlated with a kernel ``(frames, bands)``: ``(T, M)``."""
     height, width = kernel.shape
-    out = np.zeros((height, n_mels, n_mels), dtype=np.float32)
+    bands = ratio.shape[1]
+    padded = np.pad(ratio, ((height // 2, height // 2), (width // 2, width // 2)))
+    out = np.zeros_like(ratio)
     for j in range(width):
-        shift = j - width // 2  # output band m sees band m + shift
-        for m in range(max(0, -shift), min(n_mels, n_mels - shift)):
-            out[:, m + shift, m] = kernel[:, j]
-    return out.reshape(height * n_mels, n_mels)
+        out += np.lib.stride_tricks.sliding_window_view(padded[:, j : j + bands], height, axis=0) @ kernel[:, j]
+    return out
 
 
 def factory(checkpoint: str | None, device: str, **options: Any) -> Unrolled:  # noqa: ARG001 - the plug-in signature

@@ -116,6 +116,26 @@ def test_an_empty_or_missing_source_is_a_data_error(calib: Cli, tmp_path: Path, 
     assert not (tmp_path / NAME).exists()
 
 
+@pytest.mark.parametrize("content", [b"", np.zeros((0, 80), np.float32), b"not an array"])
+def test_mels_of_which_none_can_be_read_are_named_and_no_layout_is_asked_for(
+    calib: Cli, tmp_path: Path, content: bytes | np.ndarray
+) -> None:
+    (tmp_path / "mels").mkdir()
+    if isinstance(content, bytes):
+        (tmp_path / "mels" / "only.npy").write_bytes(content)
+    else:
+        np.save(tmp_path / "mels" / "only.npy", content)
+    done = calib("stats", tmp_path / "mels", "--frontend", "hifigan")
+    assert done.code == 3
+    assert "not one mel can be read" in done.err
+    assert "only.npy" in done.err
+    assert "--layout" not in done.err
+    np.save(tmp_path / "mels" / "square.npy", np.zeros((80, 80), np.float32))  # one that can be read does not tell
+    done = calib("stats", tmp_path / "mels", "--frontend", "hifigan")
+    assert done.code == 2
+    assert "--layout" in done.err
+
+
 def test_a_text_named_wav_is_named_with_its_reason_and_fails_the_run_unless_allowed(
     calib: Cli, audio: Path, tmp_path: Path
 ) -> None:

@@ -120,8 +120,35 @@ class UnrestoredDecoder(Planted):
         return self.inner.fresh(seed)
 
 
+class NeverTrained(Planted):
+    """The checkpoint of the first step was taken for the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = factory("0", "cpu")
+        self.module, self.fresh = self.inner.module, self.inner.fresh
+
+
+class Collapsed(Planted):
+    """Trained until it says one spectrum: its weights have moved, and its output moves less than an untrained one's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = factory("collapsed", "cpu")
+        self.module, self.fresh = self.inner.module, self.inner.fresh
+
+
+class NeverStepped(Planted):
+    """The norms were left out of the optimiser: ones and zeros, as they were made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for norm in self.inner.module.norms:
+            norm.reset_parameters()
+
+
 class ReportedMissing(Planted):
-    """The same, with an honest report."""
+    """An unrestored decoder, with an honest report."""
 
     def load_report(self):
         report = dict(self.inner.load_report())

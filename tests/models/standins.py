@@ -44,8 +44,48 @@ class Net(torch.nn.Module):
         return {"model_outputs": self.output(torch.cat([said, before], -1))}
     def inference(self, text):
         return {"model_outputs": torch.zeros(1, 4 * text.shape[1], 80)}
+class Flow(torch.nn.Module):
+    # One invertible map of each frame; like Glow-TTS's it takes frames in pairs.
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(80))
+    def forward(self, x, x_mask, g=None, reverse=False):
+        assert x.shape[2] % 2 == 0 and x_mask.shape == x[:, :1].shape
+        weight = torch.linalg.inv(self.weight) if reverse else self.weight
+        return weight @ x, None
+class Glow(torch.nn.Module):
+    inference_noise_scale = 0.0
+    def __init__(self, config):
+        super().__init__()
+        self.embedding, self.decoder = torch.nn.Embedding(40, 80), Flow()
+    def forward(self, x, x_lengths, y, y_lengths=None, aux_input=None):
+        assert not self.training and aux_input["speaker_ids"] is None
+        assert int(y_lengths) == y.shape[1] and int(x_lengths) == x.shape[1]
+        z, _ = self.decoder(y.transpose(1, 2), torch.ones_like(y[:, :, 0])[:, None])
+        means = self.embedding(x)[0]
+        score = -torch.cdist(means[None].double(), z[0].T[None].double())[0] ** 2
+        path = search(score)
+        return {"z": z.transpose(1, 2), "y_mean": means[path][None], "alignments": None}
+    def inference(self, x, aux_input=None):
+        assert int(aux_input["x_lengths"]) == x.shape[1]
+        z = self.embedding(x).repeat_interleave(4, 1)
+        z = z + self.inference_noise_scale * torch.randn_like(z)
+        return {"model_outputs": self.decoder(z.transpose(1, 2), torch.ones(1, 1, z.shape[1]), reverse=True)[0].transpose(1, 2)}
+def search(score):
+    # Monotonic alignment search: the token of each frame along the best path.
+    n, t = score.shape
+    best = torch.full((n, t), float("-inf"), dtype=score.dtype)
+    best[0, 0] = score[0, 0]
+    for k in range(1, t):
+        before = torch.cat([torch.full((1,), float("-inf"), dtype=score.dtype), best[:-1, k - 1]])
+        best[:, k] = score[:, k] + torch.maximum(best[:, k - 1], before)
+    path = [n - 1]
+    for k in range(t - 1, 0, -1):
+        i = path[-1]
+        path.append(i - 1 if i and best[i - 1, k - 1] >= best[i, k - 1] else i)
+    return torch.tensor(path[::-1])
 def setup_model(config):
-    return Net(config)
+    return Glow(config) if config.model == "glow_tts" else Net(config)
 """,
 }
 
@@ -94,6 +134,45 @@ def maximum_path(value, mask):
 """,
 }
 
+NEMO = {
+    "nemo/__init__.py": "",
+    "nemo/collections/__init__.py": "",
+    "nemo/collections/tts/__init__.py": "",
+    "nemo/collections/tts/parts/__init__.py": "",
+    "nemo/collections/tts/parts/utils/__init__.py": "",
+    "nemo/collections/tts/parts/utils/tts_dataset_utils.py": """
+import numpy as np
+def beta_binomial_prior_distribution(phoneme_count, mel_count, scaling_factor=1.0):
+    return np.full((mel_count, phoneme_count), 1.0 / phoneme_count)
+""",
+    "nemo/core/__init__.py": "",
+    "nemo/core/connectors/__init__.py": "",
+    "nemo/core/connectors/save_restore_connector.py": "class SaveRestoreConnector:\n    model_extracted_dir = None\n",
+    "nemo/collections/tts/models.py": """
+import os, torch
+class FastPitchModel(torch.nn.Module):
+    learn_alignment, device = True, torch.device("cpu")
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.proj = torch.nn.Embedding(40, 8), torch.nn.Linear(8, 80)
+    @classmethod
+    def restore_from(cls, restore_path, map_location=None, strict=True, save_restore_connector=None):
+        assert strict and save_restore_connector.model_extracted_dir == restore_path
+        model = cls()
+        model.load_state_dict(torch.load(os.path.join(restore_path, "model_weights.ckpt"), weights_only=True), strict=strict)
+        return model
+    def parse(self, text):
+        return torch.tensor([[ord(c) % 40 for c in text]])
+    def forward(self, *, text, spec=None, attn_prior=None, mel_lens=None, input_lens=None):
+        assert not self.training and spec.shape == (1, 80, int(mel_lens))
+        assert attn_prior.shape == (1, int(mel_lens), int(input_lens)) and text.shape[1] == int(input_lens)
+        frames = torch.arange(spec.shape[2]) * text.shape[1] // spec.shape[2]
+        return self.proj(self.embedding(text))[:, frames].transpose(1, 2), mel_lens, None
+    def generate_spectrogram(self, tokens, speaker=None):
+        return self.proj(self.embedding(tokens)).repeat_interleave(3, 1).transpose(1, 2)
+""",
+}
+
 KERAS = {
     "keras/__init__.py": """
 import types
@@ -113,7 +192,9 @@ ops = types.SimpleNamespace(convert_to_numpy=np.asarray)
 """,
 }
 
-PACKAGES = {"tacotron2": COQUI, "fastpitch": COQUI, "matcha": MATCHA, "keras": KERAS, "blank": {}}
+PACKAGES = {
+    "tacotron2": COQUI, "fastpitch": COQUI, "glowtts": COQUI, "matcha": MATCHA, "nemo": NEMO, "keras": KERAS, "blank": {},
+}  # fmt: skip
 
 
 def write(name: str, folder: Path) -> None:

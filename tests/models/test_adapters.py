@@ -27,6 +27,12 @@ AUDIO = {
     "log_func": "np.log", "spec_gain": 1.0, "do_trim_silence": False, "ref_level_db": 20, "min_level_db": -100, "power": 1.5, "stats_path": None,
 }  # fmt: skip
 
+NEMO_AUDIO = {
+    "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor", "features": 80, "lowfreq": 0, "highfreq": 8000, "n_fft": 1024, "n_window_size": 1024, "window_size": False,
+    "n_window_stride": 256, "window_stride": False, "pad_to": 1, "pad_value": 0, "sample_rate": 22050, "window": "hann", "normalize": None, "preemph": None, "dither": 0.0, "log": True,
+    "log_zero_guard_type": "add", "log_zero_guard_value": 1e-05, "mag_power": 1.0,
+}  # fmt: skip
+
 
 @pytest.fixture
 def utterances():
@@ -43,6 +49,18 @@ def checkpoint(name: str, folder: Path) -> str:
         }
         torch.save({"model": net}, folder / "best_model.pth")
         (folder / "config.json").write_text(json.dumps({"model": name, "audio": AUDIO, "r": 2}), encoding="utf-8")
+        return str(folder)
+    if name == "glowtts":
+        torch.manual_seed(0)
+        net = {"embedding.weight": torch.randn(40, 80), "decoder.weight": torch.eye(80) + 0.05 * torch.randn(80, 80)}
+        torch.save({"model": net}, folder / "best_model.pth")
+        config = {"model": "glow_tts", "audio": AUDIO, "num_squeeze": 2}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        return str(folder)
+    if name == "nemo":
+        net = {"embedding.weight": torch.randn(40, 8), "proj.weight": torch.randn(80, 8), "proj.bias": torch.randn(80)}
+        torch.save(net, folder / "model_weights.ckpt")
+        (folder / "model_config.yaml").write_text(json.dumps({"preprocessor": NEMO_AUDIO}), encoding="utf-8")
         return str(folder)
     return str(folder / "model.bin")
 
@@ -134,3 +152,58 @@ def test_the_keras_example_is_judged_from_an_environment_without_it(tmp_path, ut
     assert model.generate("ab", speaker_audio=None, language="en", temperature=1.0, top_p=1.0, seed=0).shape == (16, 80)
     with pytest.raises(DataError, match="no character"):
         model.teacher_force([Utterance("u", utterances[0].mel, "سلام")])
+
+
+def test_teacher_forcing_of_a_flow_takes_only_the_alignment_from_the_true_mel(tmp_path, monkeypatch):
+    """Target to latent, search, the tokens' means back through the flow: nothing else of the target comes through."""
+    write("glowtts", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    folder = checkpoint("glowtts", tmp_path)
+    (tmp_path / "my_glowtts.py").write_text(template("glowtts"), encoding="utf-8")
+    model = load_model(str(tmp_path / "my_glowtts.py"), folder, python=sys.executable)
+    net = torch.load(tmp_path / "best_model.pth", weights_only=True)["model"]
+    said = torch.linalg.solve(net["decoder.weight"], net["embedding.weight"].T).T.numpy()  # each token's mean, as a mel
+    text, lengths = "abcd", (7, 12, 3, 9)  # 31 frames: an odd number, of which the flow takes pairs
+    clean = np.repeat(said[[ord(c) % 40 for c in text]], lengths, axis=0)
+    noisy = clean + np.random.default_rng(0).normal(0, 0.2, clean.shape)
+    forced = model.teacher_force([Utterance("u", noisy.astype(np.float32), text)])[0]
+    assert forced.shape == clean.shape
+    assert np.abs(forced - clean).max() < 1e-3
+    with pytest.raises(DataError, match="cannot be aligned"):
+        model.teacher_force([Utterance("u", clean[:3].astype(np.float32), text)])
+
+
+REAL = {"CALIB_COQUI_PYTHON": "TTS", "CALIB_NEMO_PYTHON": "nemo.collections.tts"}
+
+
+def python_with(variable: str) -> str:
+    """An interpreter with a framework, or skip with the reason: the one that the environment variable names."""
+    python = os.environ.get(variable)
+    if python is None:
+        pytest.skip(f"{variable} names no interpreter that can import {REAL[variable].partition('.')[0]}")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "variable", "maker"),
+    [("glowtts", "CALIB_COQUI_PYTHON", "coqui_glowtts.py"), ("nemo", "CALIB_NEMO_PYTHON", "nemo_fastpitch.py")],
+)
+def test_the_whole_line_with_the_real_framework_in_its_own_interpreter(name, variable, maker, tmp_path, capsys):
+    """Teacher forcing to a verdict, a page and a WAV; random weights, which no calibration may claim to repair."""
+    python = python_with(variable)
+    folder, plugin = tmp_path / "model", tmp_path / f"my_{name}.py"
+    subprocess.run([python, str(EXAMPLE.with_name(maker)), str(folder)], check=True, capture_output=True)
+    plugin.write_text(template(name), encoding="utf-8")
+    model = ["--model", str(plugin), "--checkpoint", str(folder), "--model-python", python, "--device", "cpu"]
+    pairs = str(tmp_path / "pairs")
+    assert _run(["teacher-force", "demo:corpus", "--language", "en", "--limit", "6", *model, "-o", pairs]) == 0
+    capsys.readouterr()
+    assert _run(["diagnose", pairs, "--json", "-"]) == 0
+    verdict = json.loads(capsys.readouterr().out)["verdict"]["state"]
+    assert verdict in {"collapsed", "no-signal"}
+    assert _run(["fit-scaler", pairs, "-o", str(tmp_path / "params.json")]) == 5
+    assert not (tmp_path / "params.json").exists()
+    assert _run(["report", pairs, "-o", str(tmp_path / "report.html")]) == 0
+    assert _run(["synth", "--text", "One small sentence.", *model, "-o", str(tmp_path / "out.wav")]) == 0
+    assert (tmp_path / "out.wav").stat().st_size > 1000

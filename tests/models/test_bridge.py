@@ -29,6 +29,7 @@ class DataError(Exception):
 class Model:
     frontend = {"sample_rate": 16000, "n_mels": 80}
     output_space, kind, autoregressive, padding_safe = "raw", "mean", True, False
+    one_voice = True
 
     def __init__(self, mode, checkpoint, device):
         self.mode, self.notices, self.remarks = mode, [], [repr((checkpoint, device))]
@@ -101,6 +102,8 @@ def test_every_member_of_a_model_crosses(plugin, utterance):
     assert (model.frontend, model.output_space, model.kind, model.autoregressive, model.padding_safe) == (
         {"sample_rate": 16000, "n_mels": 80}, "raw", "mean", True, False,
     )  # fmt: skip
+    assert model.one_voice is True
+    assert not hasattr(model, "reads_text")
     assert model.remarks == ["('ckpt.h5', 'cpu')"]
     out = model.teacher_force([utterance, utterance])
     expected = np.vstack([0 * utterance.mel[:1], utterance.mel[:-1]]) + utterance.reference_mel.mean()

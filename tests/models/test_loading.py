@@ -224,6 +224,8 @@ def test_interruptions_and_calibs_own_errors_pass_through() -> None:
         (('"raw"', '"normalised"'), "output_space is 'normalised'; it must be one of 'raw', 'normalized'"),
         (('"mean"', '"gan"'), "kind is 'gan'; it must be one of 'mean', 'sample', None"),
         (("padding_safe = True", "padding_safe = 1"), "padding_safe is 1"),
+        (("padding_safe = True", "padding_safe, reads_text = True, None"), "reads_text is None"),
+        (("padding_safe = True", "padding_safe, one_voice = True, 'yes'"), "one_voice is 'yes'"),
         (("autoregressive = None", "autoregressive = 'no'"), "autoregressive is 'no'"),
         (('"hifigan_jik"', "22050"), "frontend is 22050"),
         (("    return Model", "    Model"), "the factory returned None"),

@@ -73,6 +73,10 @@ def test_a_post_net_is_no_leak(batch):
         (planted.DropoutOn, "determinism", "fail"),
         (planted.PaddingLeaks, "padding", "fail"),
         (planted.UnrestoredDecoder, "fresh-init", "fail"),
+        (planted.NeverStepped, "fresh-init", "warn"),
+        (planted.NeverTrained, "fresh-output", "fail"),
+        (planted.Collapsed, "fresh-output", "fail"),
+        (planted.ZeroHead, "fresh-output", "fail"),
         (planted.ReportedMissing, "restored", "fail"),
         (planted.DrawnAnew, "reload", "fail"),
         (planted.ZeroHead, "movement", "fail"),
@@ -96,6 +100,68 @@ def test_a_fault_of_one_kind_does_not_make_the_other_probes_fire(batch):
         (planted.TextIgnored, "text"),
     ):
         assert [name for name, status in found(fault(), batch, *forced).items() if status == "fail"] == [own]
+
+
+def test_a_network_in_training_is_no_untrained_one_and_its_probed_copy_stays_as_it_was(batch):
+    for share in ("5", "30"):
+        model = factory(share)
+        before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        asked = scene(model, batch)
+        asked.reload = lambda share=share: factory(share)
+        (finding,) = probe_all(asked, ["fresh-output"])
+        assert finding.status == "pass"
+        assert finding.evidence["ratio"] > 5
+        assert finding.evidence["r"] > finding.evidence["r_untrained"] + 0.5
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.module.state_dict().items())
+
+
+def test_where_an_untrained_network_says_nothing_that_is_said(batch):
+    class Passes(planted.Planted):
+        """A network that hands the true frame before on, trained or not."""
+
+        def teacher_force(self, batch):
+            return [0.1 * mel + np.vstack([0 * u.mel[:1], u.mel[:-1]]) for mel, u in zip(super().teacher_force(batch), batch, strict=True)]  # fmt: skip
+
+    (finding,) = probe_all(scene(Passes(), batch), ["fresh-output"])
+    assert finding.status == "skipped"
+    assert "hands the true frame before on" in finding.sentence
+    other = scene(planted.Planted(), batch)
+    other.reload = lambda: other.model
+    (finding,) = probe_all(other, ["fresh-output"])
+    assert finding.status == "skipped"
+    assert "apart from the first" in finding.sentence
+
+    class OtherNames(planted.Planted):
+        def __init__(self):
+            super().__init__()
+            self.fresh = lambda _: {"other.weight": torch.zeros(1)}
+
+    (finding,) = probe_all(scene(OtherNames(), batch), ["fresh-output"])
+    assert finding.status == "skipped"
+    assert "other tensors" in finding.sentence
+
+
+def test_a_model_that_reads_no_text_or_knows_one_voice_is_not_accused(batch):
+    def deaf(batch):
+        return [0.5 * np.vstack([0 * u.mel[:1], u.mel[:-1]]) for u in batch]
+
+    assert found(own(teacher_force=deaf), batch, "text", "speaker") == {"text": "fail", "speaker": "fail"}
+    said = own(teacher_force=deaf, reads_text=False, one_voice=True, generate=lambda *_, **__: np.zeros((100, 80)))
+    findings = {f.probe: f for f in probe_all(scene(said, batch), ["text", "speaker", "stopping", "alignment"])}
+    assert {f.status for f in findings.values()} == {"skipped"}
+    assert "declares reads_text = False, and another text changes nothing" in findings["text"].sentence
+    assert "declares one_voice = True, and another voice changes nothing" in findings["speaker"].sentence
+    asked = scene(own(teacher_force=deaf), batch)
+    asked.no_text = asked.one_voice = True
+    findings = {f.probe: f for f in probe_all(asked, ["text", "speaker"])}
+    assert [f.status for f in findings.values()] == ["skipped", "skipped"]
+    assert findings["text"].sentence.startswith("--no-text")
+
+
+def test_what_a_model_declares_of_text_and_voice_is_checked(batch):
+    model = planted.Planted()
+    model.reads_text, model.one_voice = False, True
+    assert found(model, batch, "text", "speaker") == {"text": "warn", "speaker": "warn"}
 
 
 def test_what_cannot_be_asked_is_skipped_with_the_reason(batch):
@@ -166,7 +232,7 @@ def test_the_command_says_it_in_lines_in_json_and_by_its_exit_code(tmp_path, cap
     ]
     assert _run([*arguments, "--json", str(json_file), "--fail-on", "warn"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("NO FAULT FOUND by 9 probes (3 skipped).")
+    assert said.startswith("NO FAULT FOUND by 10 probes (3 skipped).")
     report = json.loads(json_file.read_text(encoding="utf-8"))
     assert report["schema"] == "calib/check-model/1"
     assert report["status"] == "pass"

@@ -434,6 +434,16 @@ def test_a_few_steps_of_training_lower_the_loss(tmp_path):
     )
 
 
+@needs_espeak
+def test_training_tells_no_loss_before_the_first_step(tmp_path, capsys):
+    from calib.models.reference.recipe import train_one
+
+    train_one(tmp_path, minutes=0.1, seed=1, steps=2, stats=None)
+    told = capsys.readouterr().err
+    assert "step 2/2, loss " in told
+    assert "nan" not in told
+
+
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])
 def test_it_speaks_under_autocast(few, kind):
     """There is no bfloat16 in numpy."""

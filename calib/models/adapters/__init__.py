@@ -12,8 +12,8 @@ from calib.errors import UsageError, nearest
 
 __all__ = ["NAMES", "SHADOWS", "template"]
 
-NAMES = ("blank", "fastpitch", "keras", "matcha", "tacotron2")
-SHADOWS = {"keras": ("keras", "tensorflow", "numpy"), "matcha": ("matcha", "torch"), "tacotron2": ("TTS", "torch"), "fastpitch": ("TTS", "torch"), "blank": ("numpy",)}  # fmt: skip
+NAMES = ("blank", "fastpitch", "glowtts", "keras", "matcha", "nemo", "tacotron2")
+SHADOWS = {"keras": ("keras", "tensorflow", "numpy"), "matcha": ("matcha", "torch"), "tacotron2": ("TTS", "torch"), "fastpitch": ("TTS", "torch"), "glowtts": ("TTS", "torch"), "nemo": ("nemo", "torch"), "blank": ("numpy",)}  # fmt: skip
 """Names that the file must not have: it would be imported in place of the package that it needs."""
 
 

@@ -1,4 +1,4 @@
-"""Plug-ins in an interpreter of their own: ``--model-python PATH``.
+"""Plug-ins in an interpreter of their own: ``--model-python PATH``, ``--vocoder-python PATH``.
 
 - :mod:`~calib.models.bridge.client` - starts the worker and stands for the plug-in on calib's side;
 - :mod:`~calib.models.bridge.worker` - the one file that runs there, and the wire format.

@@ -44,8 +44,8 @@ class RemoteError(Exception):
     """The traceback of the plug-in's own interpreter, as text."""
 
 
-def find_python(name: str) -> str:
-    """The interpreter that ``--model-python`` means: a file, a virtual environment's folder, or a name on the PATH.
+def find_python(name: str, flag: str = "--model-python") -> str:
+    """The interpreter that ``flag`` means: a file, a virtual environment's folder, or a name on the PATH.
 
     Raises:
         UsageError: there is no such interpreter.
@@ -55,11 +55,11 @@ def find_python(name: str) -> str:
         for inner in ("bin/python", "bin/python3", "Scripts/python.exe"):
             if (path / inner).is_file():
                 return str(path / inner)
-        raise UsageError(f"--model-python {name}: a folder without bin/python", hint="a virtual environment, or a file")
+        raise UsageError(f"{flag} {name}: a folder without bin/python", hint="a virtual environment, or a file")
     found = shutil.which(str(path)) or shutil.which(name)
     if found is None:
         what = "is not executable" if path.is_file() else "no such interpreter"
-        raise UsageError(f"--model-python {name}: {what}", hint="for example /path/to/venv/bin/python")
+        raise UsageError(f"{flag} {name}: {what}", hint="for example /path/to/venv/bin/python")
     return found
 
 
@@ -71,6 +71,7 @@ def open_bridge(
     options: Mapping[str, Any] | None = None,
     *,
     timeout: float | None = None,
+    flag: str = "--model-python",
 ) -> Bridged:
     """Make the plug-in ``spec`` in another interpreter.
 
@@ -81,6 +82,7 @@ def open_bridge(
         device: likewise.
         options: the factory's keyword arguments; plain values.
         timeout: seconds that loading, and each call, may take; None: 600, or what ``CALIB_MODEL_TIMEOUT`` says.
+        flag: the option that named the interpreter, for messages.
 
     Raises:
         UsageError: no such interpreter, or a spec that cannot be found there.
@@ -88,14 +90,14 @@ def open_bridge(
     """
     if ":" not in spec and not spec.endswith(".py"):
         raise UsageError(
-            f"{spec} is a name that calib's own interpreter knows; --model-python needs a file or a module",
+            f"{spec} is a name that calib's own interpreter knows; {flag} needs a file or a module",
             hint="path/to/file.py:factory",
         )
     path = spec if spec.endswith(".py") else spec.rpartition(":")[0]
     if path.endswith(".py") and not Path(path).expanduser().is_file():
         raise UsageError(f"{spec}: no such file", hint="path/to/file.py:factory")
     return Bridged(
-        _Process(find_python(python), spec, _limit(timeout)), str(Path(path).expanduser()) if path.endswith(".py") else path, spec, checkpoint, device, options or {},
+        _Process(find_python(python, flag), spec, _limit(timeout), flag), str(Path(path).expanduser()) if path.endswith(".py") else path, spec, checkpoint, device, options or {},
     )  # fmt: skip
 
 
@@ -183,7 +185,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
 class _Process:
     """The worker process: bytes out, bytes in, a deadline on both, and its last words when it dies."""
 
-    def __init__(self, python: str, spec: str, timeout: float) -> None:
+    def __init__(self, python: str, spec: str, timeout: float, flag: str) -> None:
         self.spec, self.interpreter, self.timeout = spec, python, timeout
         self._lock = threading.Lock()
         # Variables by which this interpreter finds its own library would mislead the other.
@@ -194,7 +196,7 @@ class _Process:
                 [python, "-u", str(Path(wire.__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
             )  # fmt: skip
         except OSError as error:
-            raise UsageError(f"--model-python {python} does not start: {error.strerror}") from None
+            raise UsageError(f"{flag} {python} does not start: {error.strerror}") from None
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         os.set_blocking(self._popen.stdin.fileno(), False)

@@ -42,7 +42,9 @@ LARGEST_HEADER = 64 << 20
 LARGEST_ARRAY = 8 << 30
 STATE = ("notices", "last_gain")
 """Attributes that a call may change; they come back with every answer."""
-MODEL_ATTRIBUTES = ("frontend", "output_space", "kind", "autoregressive", "padding_safe", "remarks")
+MODEL_ATTRIBUTES = (
+    "frontend", "output_space", "kind", "autoregressive", "padding_safe", "reads_text", "one_voice", "remarks",
+)  # fmt: skip
 METHODS = ("teacher_force", "generate", "load_report", "vocode")
 
 

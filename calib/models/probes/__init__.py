@@ -3,7 +3,7 @@
 Each probe alters one thing, runs the model, and compares. The map:
 
 - :mod:`~calib.models.probes.scene` - what a probe gets (a model, some utterances) and gives (a finding);
-- :mod:`~calib.models.probes.weights` - what the checkpoint filled, what was never trained;
+- :mod:`~calib.models.probes.weights` - what the checkpoint filled, what was never trained, what training made of the output;
 - :mod:`~calib.models.probes.forced` - determinism, padding, causality, text, speaker, movement over time;
 - :mod:`~calib.models.probes.free` - sampling, stopping, repeats and skips.
 """
@@ -25,6 +25,7 @@ __all__ = ["PROBES", "Finding", "Scene", "probe_all"]
 PROBES: dict[str, Callable[[Scene], Finding]] = {
     "restored": weights.restored,
     "fresh-init": weights.fresh,
+    "fresh-output": weights.fresh_output,
     "reload": weights.reloaded,
     "determinism": forced.determinism,
     "movement": forced.movement,
@@ -36,7 +37,7 @@ PROBES: dict[str, Callable[[Scene], Finding]] = {
     "alignment": free.alignment,
     "sampling": free.sampling,
 }
-_COMPARE = {"reload", "determinism", "padding", "causality", "text", "speaker"}
+_COMPARE = {"fresh-output", "reload", "determinism", "padding", "causality", "text", "speaker"}
 """Probes that compare predictions: with NaN in them nothing could be seen, and nothing may be called sound."""
 
 

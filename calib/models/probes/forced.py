@@ -151,6 +151,13 @@ def text(scene: Scene) -> Finding:
     pairs = [(s, b, u) for s, b, u in zip(scene.predict(swapped), scene.base, scene.batch, strict=True)]
     size = float(np.sqrt(np.mean([change(s, b, scene.unit) ** 2 for s, b, _ in pairs])))
     evidence: dict[str, float] = {"change": size}
+    if (why := scene.textless) is not None:
+        if SAME.broken(size):
+            return Finding(
+                "text", "warn", f"{why}, and another text changes the prediction by {size:.3g} units", evidence, str(SAME),
+                "leave that out if it does read the text: the probes of the text and of free running are then made",
+            )  # fmt: skip
+        return Finding("text", "skipped", f"{why}, and another text changes nothing", evidence, str(SAME))
     worse = None
     if scene.model.output_space == "raw":
         right, wrong = (float(np.mean([np.abs(p[: len(u.mel)] - u.mel[: len(p)]).mean() for p, u in which])) for which in ([(b, u) for _, b, u in pairs], [(s, u) for s, _, u in pairs]))  # fmt: skip
@@ -159,7 +166,7 @@ def text(scene: Scene) -> Finding:
     if TEXT.broken(size):
         return Finding(
             "text", "fail", f"another text changes the prediction by {size:.3g} units: the text is not used", evidence, str(TEXT),
-            "look at the attention over the text: its mask, whether it ever becomes monotonic, and whether the encoder was restored (a model that reads no text is right here)",
+            "look at the attention over the text: its mask, whether it ever becomes monotonic, and whether the encoder was restored (a model that reads no text: --no-text)",
         )  # fmt: skip
     if worse is not None and worse < 0.01:
         return Finding(
@@ -185,17 +192,24 @@ def speaker(scene: Scene) -> Finding:
         swapped.append(dataclasses.replace(u, speaker=name, reference_mel=np.ascontiguousarray(mel)))
     size = scene.changes(scene.predict(swapped))
     evidence = {"change": size, "speakers": len(set(names))}
+    if (why := scene.voiceless) is not None:
+        if VOICE.broken(size):
+            return Finding("speaker", "skipped", f"{why}, and another voice changes nothing", evidence, str(VOICE))
+        return Finding(
+            "speaker", "warn", f"{why}, and another voice changes the prediction by {size:.3g} units", evidence, f"change >= {VOICE.value:g} units",
+            "leave that out if it knows several; if not, what does it do with the reference?",
+        )  # fmt: skip
     if not VOICE.broken(size):
         return Finding(
             "speaker", "pass", f"another voice changes the prediction by {size:.2g} units", evidence, str(VOICE)
         )
     if not several:
         return Finding(
-            "speaker", "skipped", "one speaker in the corpus, and a changed reference has no effect: right for a model of one voice, dead conditioning in any other", evidence, str(VOICE),
+            "speaker", "skipped", "one speaker in the corpus, and a changed reference has no effect: right for a model of one voice, dead conditioning in any other", evidence, str(VOICE), "--one-voice, or one_voice = True in the plug-in, says which",
         )  # fmt: skip
     return Finding(
         "speaker", "fail", f"another speaker's name and reference change the prediction by {size:.1g} units: the conditioning is dead, or all are given one voice", evidence, str(VOICE),
-        "is the speaker encoder restored, and is its output used? does the plug-in pass u.speaker or u.reference_mel on?",
+        "is the speaker encoder restored, and is its output used? does the plug-in pass u.speaker or u.reference_mel on? (A model of one voice: --one-voice)",
     )  # fmt: skip
 
 

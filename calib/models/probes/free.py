@@ -195,6 +195,8 @@ def _unable(scene: Scene) -> str | None:
         return "free running was not asked for"
     if not hasattr(scene.model, "generate"):
         return "the model has no generate()"
+    if scene.textless is not None:
+        return f"{scene.textless}: what it says freely cannot be that of a recording"
     if not all(u.text.strip() for u in scene.batch):
         return "not every utterance has a text"
     return None

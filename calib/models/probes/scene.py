@@ -21,7 +21,7 @@ from calib.models.loading import call_plugin, checked_mel
 from calib.models.protocol import AcousticModel, Utterance
 from calib.models.teaching import Teacher
 
-__all__ = ["Finding", "Limit", "NotFiniteError", "Scene", "TooSlowError", "change", "finite"]
+__all__ = ["Finding", "Limit", "NotFiniteError", "Scene", "TooSlowError", "change", "finite", "movement_of"]
 
 _OPS: dict[str, Callable[[float, float], bool]] = {">": operator.gt, "<": operator.lt, ">=": operator.ge}
 
@@ -90,6 +90,8 @@ class Scene:
         free: whether free-running probes may be made.
         reload: loads the same model once more, for the comparison of two loads; None: it cannot be.
         budget: seconds of free running, all probes together; none is begun after that.
+        no_text: the user says that the model reads no text; the model may say so itself (``reads_text = False``).
+        one_voice: the user says that it knows one voice; likewise (``one_voice = True``).
     """
 
     teacher: Teacher
@@ -99,12 +101,28 @@ class Scene:
     free: bool = True
     reload: Callable[[], AcousticModel] | None = None
     budget: float = 120.0
+    no_text: bool = False
+    one_voice: bool = False
     spent: float = 0.0
 
     @property
     def model(self) -> AcousticModel:
         """The plug-in's model."""
         return self.teacher.model
+
+    @property
+    def textless(self) -> str | None:
+        """Who says that the model reads no text; None: nobody does."""
+        if getattr(self.model, "reads_text", True) is False:
+            return "the model declares reads_text = False"
+        return "--no-text" if self.no_text else None
+
+    @property
+    def voiceless(self) -> str | None:
+        """Who says that the model knows one voice only; None: nobody does."""
+        if getattr(self.model, "one_voice", False) is True:
+            return "the model declares one_voice = True"
+        return "--one-voice" if self.one_voice else None
 
     @functools.cached_property
     def base(self) -> list[np.ndarray]:
@@ -192,6 +210,13 @@ def change(a: np.ndarray, b: np.ndarray, unit: float) -> float:
     n = min(len(a), len(b))
     value = float(np.sqrt(np.mean(np.square(a[:n].astype(np.float64) - b[:n]))) / unit)
     return value if np.isfinite(value) else float("inf")
+
+
+def movement_of(mels: Sequence[np.ndarray], batch: Sequence[Utterance]) -> tuple[float, float]:
+    """Standard deviation over time within bins, and r with the targets within bins, over the frames that both have."""
+    pairs = [(m[: len(u.mel)].astype(np.float64), u.mel[: len(m)].astype(np.float64)) for m, u in zip(mels, batch, strict=True)]  # fmt: skip
+    p, t = (np.concatenate([(pair[k] - pair[k].mean(0)).ravel() for pair in pairs]) for k in (0, 1))
+    return _within(mels), float(p @ t / max(np.sqrt((p @ p) * (t @ t)), 1e-12))
 
 
 def _within(mels: Any) -> float:

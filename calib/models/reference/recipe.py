@@ -66,7 +66,7 @@ def train_one(folder: Path, minutes: float, seed: int, steps: int, stats: Path |
     started = time.monotonic()
 
     def on_step(step: int, loss: float, _: object) -> None:
-        if step % 50 == 0 or step == steps:
+        if step and (step % 50 == 0 or step == steps):  # before the first step there is no loss
             sys.stderr.write(f"\rstep {step}/{steps}, loss {loss:.4f}, {time.monotonic() - started:.0f} s ")
             sys.stderr.flush()
 

@@ -334,7 +334,7 @@ def _run(out: Path, minutes: float, seed: int, steps: int, *, force: bool) -> No
             material: Sequence[Example] = material,
             count: int = count,
         ) -> None:
-            if step % 50 == 0 or step == count:
+            if step and (step % 50 == 0 or step == count):  # before the first step there is no loss
                 _say(f"\r{label}: step {step}/{count}, loss {loss:.4f}, {time.monotonic() - began:.0f} s ")
             if step in due:
                 facts = {
