@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,6 +225,7 @@ def judge(config: JudgeConfig) -> Judgement:
             recomputed=None if recordings is None or frontend is None else Variants(frontend, recordings.samples),
             frame_seconds=None if frontend is None else frontend.hop_length / frontend.sample_rate,
             denormalised=_by_bin(by_bin, config),
+            cautions=list(_cautions(header)),
         )
     if deaf is not None:
         diagnosis.skipped["audio"] = deaf
@@ -250,6 +251,15 @@ def judge(config: JudgeConfig) -> Judgement:
     }
     extra = None if normalizer is None else normalizer.extra
     return Judgement(diagnosis, opened, frontend, extra, header, provenance, recordings is not None, paths, by_bin)
+
+
+def _cautions(header: Mapping[str, Any]) -> Iterator[str]:
+    """What the run that made the pairs found, and speaks against "healthy"."""
+    if header.get("deterministic") is False and header.get("model_kind") != "sample":
+        yield (
+            "random: two passes over the same input differed (pairs.json: deterministic false): dropout is on, say, and this "
+            "model is judged by one draw (calib check model)"
+        )
 
 
 def _paths(config: JudgeConfig, pairs: Pairs) -> list[Place | None]:
@@ -524,7 +534,7 @@ def _figures(d: Diagnosis, unit: str) -> list[str]:
             if row.scale_factor is None or row.offset is None
             else [_affine(row.scale_factor), _affine(row.offset)]
         )
-        rows.append([row.title + (" (written)" if written else ""), *numbers, *affine])
+        rows.append([row.title + (" (chosen)" if written else ""), *numbers, *affine])
     outside = "unseen blocks" if single else "unseen"
     first, second = ("in sample", outside) if single else (outside, "in sample")
     out += table(

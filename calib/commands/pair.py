@@ -50,6 +50,23 @@ def pair(
             "--kind", help="What the model is: mean (L1, L2) or sample (GAN, flow, diffusion).", show_default=False
         ),
     ] = None,
+    autoregressive: Annotated[
+        bool | None,
+        typer.Option(
+            "--autoregressive/--not-autoregressive",
+            help="Whether the model saw the previous true frame: judges copying and persistence, or half a hop.",
+            show_default=False,
+        ),
+    ] = None,
+    model_id: Annotated[
+        str | None,
+        typer.Option(
+            "--model-id",
+            metavar="TEXT",
+            help="What identifies the checkpoint: parameters fitted on these pairs are then refused by another's.",
+            show_default=False,
+        ),
+    ] = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -73,7 +90,13 @@ def pair(
     if frontend is not None:
         fe = FrontEnd.load(frontend)
         header |= {"frontend": fe.fields(), "frontend_id": fe.id}
-    header |= {key: value for key, value in (("output_space", output_space), ("model_kind", kind)) if value is not None}
+    declared = {
+        "output_space": output_space,
+        "model_kind": kind,
+        "autoregressive": autoregressive,
+        "model_id": model_id,
+    }
+    header |= {key: value for key, value in declared.items() if value is not None}
     source = None if audio is None else Opening(audio, columns, audio_root, split).announced()
     result = index_pairs(
         pred,

@@ -36,7 +36,7 @@ from calib.data.remote import is_url
 from calib.data.sources import Select, Source
 from calib.data.statsfiles import FORMATS, WRITABLE
 from calib.errors import CalibError
-from calib.mel.corpus import Measure, reader_for
+from calib.mel.corpus import SOUNDLESS, Measure, reader_for
 from calib.mel.dataset import DatasetStatistics, stats_file
 from calib.mel.frontend import FrontEnd
 from calib.native.library import PURE
@@ -249,7 +249,12 @@ def _content(config: StatsConfig, frontend: FrontEnd | None, total: _Total) -> d
             f"{count} of {skipped.total} files at {rate} Hz were resampled to {frontend.sample_rate if frontend else 0} Hz"
         )
     for note, count in sorted(total.noted.items()):
-        terminal.notice(f"{count} of {skipped.total} files: {note}")
+        if note == SOUNDLESS:
+            terminal.warning(
+                f"{count} of {skipped.total} files hold {note}; they are in the statistics and pull the mean down: calib check data {config.source}"
+            )
+        else:
+            terminal.notice(f"{count} of {skipped.total} files: {note}")
     return stats_file(
         dataset.result(floor=None if frontend is None else frontend.floor),
         frontend,

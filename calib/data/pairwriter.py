@@ -312,10 +312,14 @@ def index_pairs(
 
     Raises:
         DataError: a folder is missing or has no arrays; nothing matches (with examples of names of either side).
-        UsageError: neither targets nor audio; the index exists and ``force`` is false.
+        UsageError: neither targets nor audio; both are one folder; the index exists and ``force`` is false.
     """
     if target_dir is None and audio_source is None:
         raise UsageError("predictions alone are no pairs", hint="give --target DIR (mels) or --audio SOURCE")
+    if target_dir is not None and Path(pred_dir).resolve() == Path(target_dir).resolve():
+        raise UsageError(
+            f"--pred and --target are one folder ({pred_dir}): predictions that equal their targets prove nothing"
+        )
     out = Path(out)
     for name in (INDEX_NAME, HEADER_NAME):
         ensure_writable(out / name, force=force)
@@ -355,7 +359,7 @@ def index_pairs(
         what = f"the audio of {len(missing)} does not exist (e.g. {missing[0]})" if missing else f"predictions are named {examples(preds)}, {other} {examples(wanted)}"  # fmt: skip
         raise DataError(
             f"{pred_dir}: zero pairs matched: {what}",
-            hint="names must agree but for suffixes such as _mel, -feats, .pred",
+            hint="names must agree but for affixes such as mel-, _mel, -feats, .pred; for others write pairs.jsonl yourself, a line a pair with id, pred and target (calib schema pair)",
         )
     stated = dict(header or {})
     if layout is not None:

@@ -30,10 +30,11 @@ from calib.diagnose.faults.candidates import BinReference
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
+from calib.diagnose.faults.heard import CONTRADICTED
 from calib.diagnose.faults.library import BY_BIN, GLOBAL_AFFINE
 from calib.diagnose.intervals import Intervals, block_intervals, moving_blocks, utterance_intervals
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
-from calib.diagnose.notes import Noticed, plain, serious
+from calib.diagnose.notes import Noticed, serious
 from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_probe, swap_null, time_shift_null
 from calib.diagnose.quality import add_metrics
 from calib.diagnose.reading import FOLDS, MIN_UTTERANCES, PairSet, Reader, UnusablePairError
@@ -61,6 +62,7 @@ def analyze(
     library: frozenset[str] | None = None,
     frame_seconds: float | None = None,
     denormalised: BinReference | None = None,
+    cautions: Sequence[str] = (),
 ) -> Diagnosis:
     """Judge predictions against targets.
 
@@ -81,6 +83,7 @@ def analyze(
         frame_seconds: hop of the mels in seconds, for modulation frequencies in Hz; None: cycles a frame.
         denormalised: ``(name, means, sds)`` by bin, where the predictions were brought from that space to the one of
             the two global values before they came here.
+        cautions: what is known from outside the arrays and speaks against "healthy".
     """
     said = list(notes)
     reader = Reader(pairs, said, allow_skipped)
@@ -96,7 +99,7 @@ def analyze(
     baseline = AffineMap(std, mean) if output_space == "normalized" else AffineMap(1.0, 0.0)
     context = _Context(
         baseline, mean, std, stats is None, stats_origin, output_space, kind, autoregressive, seed, bank, recomputed, library,
-        frame_seconds, denormalised,
+        frame_seconds, denormalised, tuple(cautions),
     )  # fmt: skip
     return _Analysis(reader, context).run()
 
@@ -119,6 +122,7 @@ class _Context:
     library: frozenset[str] | None
     frame_seconds: float | None
     denormalised: BinReference | None
+    cautions: tuple[str, ...]
 
 
 class _Analysis:
@@ -185,7 +189,8 @@ class _Analysis:
         # Without an interval nothing is known of the magnitude.
         r_interval = _magnitude(intervals.values.get("r_w", Interval(-1.0, 1.0)), float(s.r_w))
         noticed = Noticed(
-            self.moments, null, probe, pass2.low_p, pass2.high_p, after.mae, by_name["persistence"].mae, self.autoregressive
+            self.moments, null, probe, pass2.low_p, pass2.high_p, after.mae, by_name["persistence"].mae, self.autoregressive,
+            known=self.context.cautions + _contradicted(explanation),
         )  # fmt: skip
         drift, drift_r = _drift(explanation)
         repaired = GLOBAL_AFFINE | (BY_BIN if chosen.by_bin else frozenset())
@@ -215,7 +220,10 @@ class _Analysis:
                 drift_r=drift_r,
             )
         )
-        method = "identity" if verdict.state == "healthy" else chosen.name
+        healthy = verdict.state == "healthy"
+        if healthy:  # what speaks against it stands beside it
+            verdict = replace(verdict, warnings=(*verdict.warnings, *serious(noticed)))
+        method = "identity" if healthy else chosen.name
         local = _calibration(AffineMap(1.0, 0.0) if method == "identity" else pass2.fit)
         d = Diagnosis(
             verdict=verdict,
@@ -246,8 +254,9 @@ class _Analysis:
             notes=self.reader.notes,
             faults=explanation.findings,
         )
-        noticed = replace(noticed, by_bin=local.bin_slope is not None)
-        d.notes += [*serious(noticed), *plain(noticed), *calibrators.notes]
+        if not healthy:
+            d.notes += serious(replace(noticed, by_bin=local.bin_slope is not None))
+        d.notes += calibrators.notes
         add_metrics(d, self.moments, blocks, local, pass2, self.context.frame_seconds)
         d.skipped |= calibrators.skipped | _skipped_intervals(intervals)
         d.skipped |= {f"{name} fit": why for name, why in calibrators.selection.skipped.items()}
@@ -399,6 +408,13 @@ def _summary_numbers(s: Summary, share: float, pass2: SecondPass) -> dict[str, f
         "murphy_conditional_bias": conditional,
         "murphy_irreducible": float((1.0 - s.r**2) * s.s_y**2),
     }
+
+
+def _contradicted(explanation: Explanation) -> tuple[str, ...]:
+    """The caution that the declared front end does not make these targets of this audio."""
+    if explanation.skipped.get("audio") != CONTRADICTED:
+        return ()
+    return (f"front end: {CONTRADICTED}: calib frontends identify PAIRS --audio SOURCE names the one that does",)
 
 
 def _drift(explanation: Explanation) -> tuple[str | None, float]:

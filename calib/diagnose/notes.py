@@ -1,18 +1,21 @@
-"""What is noticed beside the verdict, in words: findings that qualify "healthy", and others."""
+"""What is noticed beside the verdict, in words, and qualifies "healthy"."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from calib.diagnose.moments import Moments
 from calib.diagnose.nulls import NullDistribution, StructureProbe
 
-__all__ = ["Noticed", "plain", "serious"]
+__all__ = ["Noticed", "serious"]
 
 _PER_BIN_GAIN = 0.1
 _EXTREME = 50.0  # sd
 _COPYING = 0.99
+_SAME = 0.02  # of the target's sd: no model predicts speech that well
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Noticed:
         mae_persistence: of the previous true frame.
         autoregressive: as the model declares.
         by_bin: whether what is written has a map for each bin.
+        known: what else speaks against "healthy", from outside the arrays.
     """
 
     moments: Moments
@@ -40,11 +44,18 @@ class Noticed:
     mae_persistence: float
     autoregressive: bool | None
     by_bin: bool = False
+    known: tuple[str, ...] = ()
 
 
 def serious(n: Noticed) -> Iterator[str]:
     """What qualifies a healthy verdict."""
+    yield from n.known
     s = n.moments.summary()
+    if float(s.mse) <= (_SAME * float(s.s_y)) ** 2:
+        yield (
+            f"identical: the prediction is the target but for {np.sqrt(float(s.mse)) / float(s.s_y):.2g} of its sd, which no "
+            "model of speech reaches: a folder paired with itself, or a model that sees the frame that it predicts"
+        )
     if float(s.r_w) < -n.null.limit:
         yield "the prediction is upside down (r is negative): look for a sign error, or mean and sd exchanged"
     gain = n.moments.per_bin_share() - float(s.removable_share(sample_like=False))
@@ -65,9 +76,8 @@ def serious(n: Noticed) -> Iterator[str]:
             f"copying: the prediction is nearly the previous true frame (r {copied:.3f} with it, {own:.3f} with its own): "
             "teacher forcing shows it the answer, free running will not"
         )
-
-
-def plain(n: Noticed) -> Iterator[str]:
-    """What does not."""
     if n.autoregressive is True and n.mae >= n.mae_persistence:
-        yield f"persistence: the previous true frame alone has MAE {n.mae_persistence:.3f}, the model {n.mae:.3f}"
+        yield (
+            f"persistence: the previous true frame, which the model is given, has MAE {n.mae_persistence:.3f} by itself, the "
+            f"model {n.mae:.3f}: it makes less of its input than handing it on would"
+        )

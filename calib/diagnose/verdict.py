@@ -91,7 +91,9 @@ STATES: dict[str, State] = {
             3,
             "INVALID DATA",
             "fail",
-            ("repair the files named above; nothing can be said of the model before",),
+            (
+                "repair the files named above, or leave them out (--allow-skipped PERCENT); nothing can be said of the model before",
+            ),
         ),
         State(
             "insufficient",
@@ -267,6 +269,8 @@ class Verdict:
         checks: the rules in the order they were asked, up to the one that decided.
         next_steps: what to do.
         status: ``pass``, ``warn``, ``fail``.
+        exit_code: of ``fit-scaler``: 0 where a file may be written, else 5 (3 for data that cannot be judged).
+        warnings: what speaks against the headline.
     """
 
     state: str
@@ -356,7 +360,7 @@ def decide(e: Evidence) -> Verdict:
         tuple(checks),
         state.next_steps,
         status,
-        state.exit_code,
+        state.exit_code if refusal else 0,
         warnings,
     )
 

@@ -23,7 +23,7 @@ from calib.native.mel import kernel_for
 if TYPE_CHECKING:
     from calib.mel.batches import Padded
 
-__all__ = ["CorpusMel", "Measure", "Measured", "MelReader", "reader_for"]
+__all__ = ["SOUNDLESS", "CorpusMel", "Measure", "Measured", "MelReader", "reader_for"]
 
 _DECODERS = 16  # threads
 _NAMED = 3  # files that cannot be read
@@ -112,6 +112,14 @@ class Measured(NamedTuple):
     notes: tuple[str, ...]
 
 
+SOUNDLESS = "no sound: every frame alike"
+
+
+def _noted(found: UtteranceStatistics, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """With a word for a mel that never moves: zeros are what many loaders return for a file that they did not find."""
+    return (*notes, SOUNDLESS) if found.n_frames > 1 and bool(np.array_equal(found.low, found.high)) else notes
+
+
 @dataclass(frozen=True)
 class Measure:
     """Picklable: items to their statistics. Audio on the CPU: one at a time; on a GPU: many together."""
@@ -129,7 +137,7 @@ class Measure:
             found = self.reader(item)
             floor = None if fe is None else fe.floor
             measured = measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker)
-            return Measured(measured, found.source_rate, found.notes)
+            return Measured(measured, found.source_rate, _noted(measured, found.notes))
         with _without(place):
             audio = read_audio(place, fe.sample_rate, integers=True)
             kernel = kernel_for(fe)
@@ -138,7 +146,7 @@ class Measure:
                 fast = kernel.measure(fe, audio.samples, seconds=audio.seconds, speaker=item.speaker)
             if fast is None:  # no kernel, or out of the ordinary: numpy measures it, or says what is wrong with it
                 fast = measure_audio(fe, audio.samples, seconds=audio.seconds, speaker=item.speaker)
-        return Measured(fast, audio.source_rate, audio.notes)
+        return Measured(fast, audio.source_rate, _noted(fast, audio.notes))
 
     def many(self, items: Sequence[Item]) -> Iterator[tuple[Item, Measured | DataError]]:
         """Each item with its statistics, or with why it has none, in order.
@@ -162,7 +170,10 @@ class Measure:
                     yield item, one
                     continue
                 result = next(found)
-                yield item, result if isinstance(result, DataError) else Measured(result, one.source_rate, one.notes)
+                if isinstance(result, DataError):
+                    yield item, result
+                else:
+                    yield item, Measured(result, one.source_rate, _noted(result, one.notes))
 
         held: list[tuple[Item, _Decoded | DataError]] = []
         samples = 0

@@ -422,7 +422,7 @@ def test_bins_that_differ_qualify_a_healthy_verdict() -> None:
     rng = np.random.default_rng(1)
     shift = rng.uniform(-1.5, 1.5, 80).astype(np.float32)
     d = analyze(Listed([(y + shift - shift.mean(), y) for y in TARGETS]))
-    assert any("for each bin" in note for note in d.notes)
+    assert any("for each bin" in text for text in d.verdict.warnings)
     assert "but see the " in d.verdict.headline or d.verdict.state != "healthy"
     assert d.verdict.status != "pass"
 
@@ -431,10 +431,40 @@ def test_a_copier_is_found_where_the_model_is_autoregressive() -> None:
     """Copying is a finding, not a state; without the declaration it is skipped with the reason."""
     pairs = [(np.concatenate([np.zeros_like(y[:1]), y[:-1]]), y) for y in TARGETS]
     d = analyze(Listed(pairs), autoregressive=True)
-    assert any(note.startswith("copying:") for note in d.notes)
-    assert any(note.startswith("persistence:") for note in d.notes)
+    assert any(text.startswith("copying:") for text in d.verdict.warnings)
+    assert any(text.startswith("persistence:") for text in d.verdict.warnings)
     assert d.verdict.status != "pass"
     assert "copying and persistence" in analyze(Listed(pairs)).skipped
+
+
+def test_an_autoregressive_model_that_its_own_input_beats_has_no_clean_bill() -> None:
+    """Speech moves little from frame to frame: what merely follows the target is worse than the frame that it was given."""
+    rng = np.random.default_rng(3)
+    slow = [np.cumsum(0.1 * rng.standard_normal(y.shape), axis=0).astype(np.float32) + y[:1] for y in TARGETS]
+    pairs = [(y + 0.3 * rng.standard_normal(y.shape).astype(np.float32), y) for y in slow]
+    d = analyze(Listed(pairs), kind="sample", autoregressive=True)
+    assert (d.verdict.state, d.status) == ("healthy", "warn")
+    assert "but see the" in d.verdict.headline
+    assert any(text.startswith("persistence:") for text in d.verdict.warnings)
+    assert analyze(Listed(pairs), kind="sample", autoregressive=False).verdict.warnings == ()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_predictions_that_are_the_targets_have_no_clean_bill(noise: float) -> None:
+    rng = np.random.default_rng(4)
+    d = analyze(Listed([((y + noise * rng.standard_normal(y.shape)).astype(np.float32), y) for y in TARGETS]))
+    assert (d.verdict.state, d.status) == ("healthy", "warn")
+    assert any(text.startswith("identical:") for text in d.verdict.warnings)
+
+
+def test_what_is_known_from_outside_qualifies_a_healthy_verdict_and_no_other() -> None:
+    pairs = [(p, y) for p, y in zip(GOOD, TARGETS, strict=True)]
+    assert (analyze(Listed(pairs)).status, analyze(Listed(pairs)).verdict.warnings) == ("pass", ())
+    d = analyze(Listed(pairs), cautions=["random: two passes differed"])
+    assert (d.status, d.verdict.warnings) == ("warn", ("random: two passes differed",))
+    broken = analyze(Listed([((p + 5) / 2, y) for p, y in pairs]), cautions=["random: two passes differed"])
+    assert broken.verdict.state == "fixable"
+    assert "random: two passes differed" in broken.notes
 
 
 def test_the_order_of_the_utterances_changes_no_figure_over_all_and_no_verdict() -> None:

@@ -14,7 +14,9 @@ from calib.diagnose.faults.structure import Step, relation
 from calib.diagnose.faults.time import all_ratios, rate_label, rate_ratios
 from calib.diagnose.faults.transforms import Form
 
-__all__ = ["Heard", "related_rate"]
+__all__ = ["CONTRADICTED", "Heard", "related_rate"]
+
+CONTRADICTED = "the targets are not what the declared front end makes of this audio"
 
 _FRAMES = 3000  # as many as can be recomputed thirty times in a second or two
 _LOOKED = 4  # utterances in which a relabelled rate is looked for
@@ -89,7 +91,7 @@ class Heard:
                 continue
             n = min(len(target), len(y))
             if float(np.abs(target[:n] - y[:n]).mean()) > 0.05 * float(y.std()):
-                return "the targets are not what the declared front end makes of this audio"
+                return CONTRADICTED
             chosen.append((row, index))
             total += len(y)
             if total >= _FRAMES:
