@@ -13,11 +13,13 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import soxr
 
 from benchmarks.identify.cases import Case, Made
 from calib.errors import CalibError
 from calib.mel.frontend import FrontEnd
 from calib.mel.identify import Found, Identification
+from calib.mel.identify.placing import RATES
 
 __all__ = ["PARAMETERS", "equivalent", "score"]
 
@@ -26,6 +28,8 @@ PARAMETERS = (
     "power", "preemphasis", "log", "log_guard", "log_eps", "spectrum_eps", "normalisation", "layout", "dtype",
 )  # fmt: skip
 _SAMPLES = ("sample_rate", "hop_length", "n_fft", "win_length", "fb_sample_rate")  # counted in samples, or their rate
+_TENTH = 0.1  # within which a guard's value is called right
+_CELLS, _WALL, _SEEN = 300, 12, 0.02  # cells that a sum lifts; on a wall; ln by which a cell is seen to move
 _ANY = {"any", "any base", "another", "too small to see here"}
 
 
@@ -53,7 +57,7 @@ def identifiable(case: Case, made: Made) -> dict[str, bool]:
         return out
     linear = np.asarray(fe.linear(made.inner), np.float64)
     base = _ln(fe, made.inner)
-    if case.file_rate != fe.sample_rate and _same_at_file_rate(case, made, free_gain=normalised):
+    if _same_at_another_rate(case, made, free_gain=normalised):
         for name in _SAMPLES:
             out[name] = False
     if fe.window == "hann" and _has_twin(fe, made.inner, base):
@@ -67,43 +71,77 @@ def identifiable(case: Case, made: Made) -> dict[str, bool]:
         for name in ("log_guard", "log_eps", "spectrum_eps"):
             out[name] = False
         return out
-    if fe.log_guard == "none":
-        enough = False  # nothing is there to be seen, and a guard too small to be seen looks the same
-    elif fe.log_guard == "clamp":
-        seen = linear <= fe.log_eps
-        # A wall by bin (after statistics) needs cells in many bins.
-        enough = seen.sum() >= 12 and (seen.any(0).mean() > 0.2 or not normalised)
-    else:
-        enough = (fe.log_eps / np.maximum(linear, 1e-30) > 0.03).sum() >= 300 and fine
-    # Equally identifiable it must be what lifts the cells, not an eps in the spectrum that lies above it.
-    if fe.spectrum_eps:
-        without = _ln(dataclasses.replace(fe, spectrum_eps=1e-30), made.inner)
-        lifted = int((np.abs(without - base) > 0.02).sum())
-        out["spectrum_eps"] = lifted >= 300 and fine
-        if lifted >= 300:
-            enough = False  # two guards at once: the oracle does not say which one a cell is due to
-    out["log_guard"] = out["log_eps"] = bool(enough)
+    out |= _guards(fe, made.inner, linear, fine=fine, normalised=normalised)
     return out
 
 
-def _same_at_file_rate(case: Case, made: Made, *, free_gain: bool) -> bool:
-    """Whether the same analysis of the file as it is, all lengths in samples of its rate, gives the very same mel.
+def _guards(fe: FrontEnd, samples: np.ndarray, linear: np.ndarray, *, fine: bool, normalised: bool) -> dict[str, bool]:
+    """Whether the kind and the value of the guard, and what is added to the spectrum, show in enough cells.
 
-    Then the audio holds nothing that resampling took away, and no data can tell that it was resampled. "The same" is to
-    the precision of the stored values: 1e-4 of a ln unit in all cells but one in 10,000 (digital floors), .01 in float16;
-    up to a common level only where a normalisation takes that up.
+    Kind and value are two things: cells of digital silence lie at the guard's value under a clamp and under a sum alike.
+    And what is added to a power spectrum is, times the nearly equal sums of the filters, added to every output: a sum of
+    two such constants is told from one constant only where it differs from the best one.
     """
-    fe, factor = made.truth, case.file_rate / made.truth.sample_rate
+    kind = value = spectrum = False
+    eps = fe.log_eps
+    if fe.log_guard == "clamp":
+        seen = linear <= eps
+        # A wall by bin (after statistics) needs cells in many bins.
+        value = bool(seen.sum() >= _WALL and (seen.any(0).mean() > 0.2 or not normalised))
+        kind = value and bool((seen & (linear > 0.05 * eps)).sum() >= _WALL)  # a sum would lift these to other places
+    elif fe.log_guard == "add":
+        value = fine and bool((eps / np.maximum(linear, 1e-30) > 0.03).sum() >= _CELLS)
+        kind = fine and bool((np.log(linear + eps) - np.log(np.maximum(linear, eps)) > 0.03).sum() >= _CELLS)
+    if fe.spectrum_eps:
+        bare = np.asarray(dataclasses.replace(fe, spectrum_eps=1e-30).linear(samples), np.float64)
+        added = eps if fe.log_guard == "add" else 0.0
+
+        def guarded(x: np.ndarray, sum_: float) -> np.ndarray:
+            return np.log(np.maximum(x + sum_, eps if fe.log_guard == "clamp" else 1e-30))
+
+        truth = guarded(linear, added)
+        lifted = int((np.abs(guarded(bare, added) - truth) > _SEEN).sum())
+        quiet = truth <= np.quantile(truth, 0.2)
+        level = float(np.median((linear - bare)[quiet]))
+        alone = int((np.abs(guarded(bare, added + level) - truth) > _SEEN).sum())  # one constant for both
+        spectrum = fine and min(lifted, alone) >= _CELLS
+        if fe.log_guard == "add" and alone < _CELLS and level > _TENTH * eps:
+            value = False  # one constant, as large as both, explains it
+        if lifted >= _CELLS:
+            kind = value = False  # two guards at once: the oracle does not say which one a cell is due to
+    return {"log_guard": kind, "log_eps": value, "spectrum_eps": spectrum if fe.spectrum_eps else True}
+
+
+def _same_at_another_rate(case: Case, made: Made, *, free_gain: bool) -> bool:
+    """Whether the same analysis at another rate, all lengths in samples of that one, gives the very same mel.
+
+    The other rate is the file's own, or a lower one to which audio is brought: then the audio holds nothing that tells
+    them apart. (Rates above the file's own are nobody's guess.)
+    """
+    rates = {case.file_rate, *(rate for rate in RATES if rate < case.file_rate)} - {made.truth.sample_rate}
+    return any(_same_at(rate, case, made, free_gain=free_gain) for rate in sorted(rates))
+
+
+def _same_at(rate: int, case: Case, made: Made, *, free_gain: bool) -> bool:
+    """The same at one rate.
+
+    "The same" is to the precision of the stored values: 1e-4 of a ln unit in all cells but one in 10,000 (digital
+    floors), .01 in float16; up to a common level only where a normalisation takes that up.
+    """
+    fe, factor = made.truth, rate / made.truth.sample_rate
     lengths = {name: getattr(fe, name) * factor for name in ("n_fft", "win_length", "hop_length")}
     if any(abs(value - round(value)) > 1e-9 for value in lengths.values()) or fe.preemphasis:
         return False
+    if fe.fmax * fe.sample_rate / fe.fb_sample_rate > rate / 2:
+        return False
     whole = {name: round(value) for name, value in lengths.items()}
-    moved = {"sample_rate": case.file_rate, "fb_sample_rate": round(fe.fb_sample_rate * factor), **whole}
+    moved = {"sample_rate": rate, "fb_sample_rate": round(fe.fb_sample_rate * factor), **whole}
     try:
         twin = FrontEnd.from_fields(fe.fields() | moved)
     except CalibError:
         return False
-    a, b = (np.asarray(f.linear(x), np.float64) for f, x in ((twin, made.samples), (fe, made.inner)))
+    samples = made.samples if rate == case.file_rate else np.asarray(soxr.resample(made.samples, case.file_rate, rate, quality="HQ"), np.float32)  # fmt: skip
+    a, b = (np.asarray(f.linear(x), np.float64) for f, x in ((twin, samples), (fe, made.inner)))
     count = min(len(a), len(b))
     if abs(len(a) - len(b)) > 1:
         return False

@@ -37,3 +37,7 @@ class Budget:
         if time.thread_time() - self.started > (1.0 - _AFTERWARDS) * self.seconds:
             self.ended = True
             raise Spent
+
+    def left(self) -> float:
+        """Share of the seconds that is left, of the whole identification."""
+        return 1.0 - (time.thread_time() - self.started) / self.seconds

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["fields"]
 
 _LN10 = math.log(10.0)
+_ROUND = 0.02  # relative distance from one significant digit
 
 
 def fields(case: Case) -> Iterator[tuple[str, Found]]:
@@ -290,16 +291,15 @@ def _guards(case: Case) -> Iterator[tuple[str, Found]]:
             "log_guard",
             Found("add", 0.97, (), f"{guard.cells} quiet cells are lifted as by log(x + {guard.eps:.3g})"),
         )
-        yield "log_eps", Found(_eps(case), 0.95, (), f"fitted {guard.eps:.4g}", (guard.eps * 0.95, guard.eps * 1.05))
-    elif guard.kind == "clamp":
+        yield "log_eps", _sum(_eps(case), guard.eps, f"fitted {guard.eps:.4g}")
+    elif guard.kind in {"clamp", "silence"}:
         fe = case.frontend
         wall = f"{guard.cells} cells ({100 * t.low_share:.2g} %) lie on one value"
         bins = "the same filterbank output in every bin" if guard.spread < 1e-3 else f"outputs that spread by {100 * guard.spread:.1g} %"  # fmt: skip
-        clip = ("clip",) if fe is None or not fe.name or fe.clip_min is not None or case.levels.kind == "global" else ()
-        yield (
-            "log_guard",
-            Found("clamp", 0.9, clip, f"{wall}, {bins}: a clamp before the logarithm, or a clip after it"),
-        )
+        silent = guard.kind == "silence"
+        clip = ("add",) if silent else ("clip",) if fe is None or not fe.name or fe.clip_min is not None or case.levels.kind == "global" else ()  # fmt: skip
+        what = "all of them digital silence, which a clamp and a sum lift to one value" if silent else "a clamp before the logarithm, or a clip after it"  # fmt: skip
+        yield "log_guard", Found("clamp", 0.6 if silent else 0.9, clip, f"{wall}, {bins}: {what}")
         if fe is not None and fe.name and fe.clip_min is not None:
             words = f"the wall, at x = {guard.eps:.5g}, is the clip after the logarithm that {fe.name} has; a guard lies below"
             yield "log_eps", Found(None, 0.0, (), words, (0.0, guard.eps))
@@ -314,12 +314,20 @@ def _guards(case: Case) -> Iterator[tuple[str, Found]]:
         yield "log_guard", Found(None, 0.0, ("clamp", "add", "none"), f"no cell is quiet enough: all lie above x = {guard.eps:.2g}, so a guard is somewhere below")  # fmt: skip
         yield "log_eps", Found(None, 0.0, (), "no cell reached it", (0.0, guard.eps))
     if core.eps:
-        yield "spectrum_eps", Found(_spectrum_eps(case), 0.93, (), f"quiet cells are lifted as by {'clamping the squared magnitude at' if core.eps_clamp else 'adding to the squared magnitude'} {core.eps:.4g}", (core.eps * 0.9, core.eps * 1.1))  # fmt: skip
+        yield "spectrum_eps", _sum(_spectrum_eps(case), core.eps, f"quiet cells are lifted as by {'clamping the squared magnitude at' if core.eps_clamp else 'adding to the squared magnitude'} {core.eps:.4g}")  # fmt: skip
     else:
         yield (
             "spectrum_eps",
             Found(0.0, 0.7, ("too small to see here",), "quiet cells need none; a smaller one would not show"),
         )
+
+
+def _sum(value: float, fitted: float, words: str) -> Found:
+    """A constant that was added: a round number is somebody's; another may be the sum of two, as of guard and spectrum."""
+    interval = (fitted * 0.9, fitted * 1.1)
+    if abs(float(f"{fitted:.0e}") / fitted - 1.0) <= _ROUND:
+        return Found(value, 0.95, (), words, interval)
+    return Found(value, 0.4, ("another",), f"{words}, no round number: one constant may stand for two, one before and one after the filterbank", interval)  # fmt: skip
 
 
 def _eps(case: Case) -> float:

@@ -12,16 +12,17 @@ import numpy as np
 from calib.mel.frontend import FrontEnd
 from calib.mel.identify import saying
 from calib.mel.identify.budget import SECONDS, Budget
-from calib.mel.identify.guards import quiet_cells
+from calib.mel.identify.guards import clamped, quiet_cells
 from calib.mel.identify.kin import kindred
 from calib.mel.identify.levels import Levels, levels
-from calib.mel.identify.naming import Naming, name
-from calib.mel.identify.placing import Placed, hops, place, scene_of
+from calib.mel.identify.naming import Naming, name, speaks_against
+from calib.mel.identify.placing import Placed, as_amplitudes, hops, place, scene_of
+from calib.mel.identify.rates import at_rate, elsewhere, other_homes, other_rates, retimed, sharper, whole_hops
 from calib.mel.identify.rebuild import Geometry, Guard, Proof, build, geometry, guard_of, prove, with_tail
 from calib.mel.identify.resolve import Choice, snap, turn_over
 from calib.mel.identify.results import NOISY_DB, Clip, Identification
-from calib.mel.identify.scene import Fit, Scene, paired_t
-from calib.mel.identify.search import bank_variants, lengths, search, settle, timed
+from calib.mel.identify.scene import Fit, Scene
+from calib.mel.identify.search import bank_variants, other_norm, search, settle, timed
 from calib.mel.identify.spectra import Bench, Core, edges_of
 
 __all__ = ["Case", "identify"]
@@ -29,8 +30,12 @@ __all__ = ["Case", "identify"]
 _SEARCH_CELLS = 32_000
 _PROOF_CELLS = 80_000
 _LOUD = 0.4  # share of the quietest cells of each bin that the search leaves out: guards live there
-_OFF = 0.01  # loss above which the hop is looked at once more
 _NEAR = 0.003  # loss below which the edges are brought to where they are best
+_MISTIMED = 0.15  # samples by which a rough analysis with the wrong window misses the hop
+_A_SETTLING = 0.15  # share of the time that settling once more may take
+_COMPUTED_DB = 0.01  # error of a mel that was computed, as that of a predicted one is not
+_LINE = 30.0  # a guard, in medians of the outputs, that makes a line of the logarithm
+_WALL = 0.02  # ln above a clamp's wall, below which cells say nothing but that
 _LEVEL = 1e-3  # ln; a level that is none
 _LIKE = 0.05  # loss below which mel scales are compared once more
 _UPWARD = 0.01  # loss above which rates over the audio's own are tried too
@@ -110,16 +115,47 @@ def examine(placed: Placed, budget: Budget) -> Case:
     """Search, settle, rebuild, prove, name."""
     band = _band(placed)
     placed = _timed(placed, budget)
-    fit, others, searched = _analysis(placed, band, budget)
+    placed, fit, others, searched = _analysis(placed, band, budget)
     case = _settled(placed, band, budget, fit, others, searched)
     plain = _plain_rate(case)
     if plain is not None:  # the same analysis, told by its level
-        rate, hop = plain
-        moved = at_rate(case.fit.core, rate, hop)
-        scene, _ = scene_of(placed, moved, _SEARCH_CELLS, loud=_LOUD)
-        others = [(case.fit.core.rate, round(case.fit.core.hop)), *(o for o in others if o[0] != rate)]
-        case = _settled(placed, band, budget, scene.fit(moved), others, scene)
-    return case
+        case = _moved(case, plain, budget, others)
+    if case.rates and _plain_level(case):  # at the other rates, a gain would have to be assumed
+        case = dataclasses.replace(case, rates=())
+    return _told_by_all_cells(case, budget, others)
+
+
+def _moved(case: Case, option: tuple[int, int], budget: Budget, others: list[tuple[int, int]]) -> Case:
+    """The same analysis at another rate."""
+    home, placed = (case.fit.core.rate, round(case.fit.core.hop)), case.placed
+    moved = at_rate(case.fit.core, *option)
+    scene, _ = scene_of(placed, moved, _SEARCH_CELLS, loud=_LOUD)
+    return _settled(placed, case.band, budget, scene.fit(moved), [home, *(o for o in others if o[0] not in {home[0], option[0]})], scene)  # fmt: skip
+
+
+def _told_by_all_cells(case: Case, budget: Budget, others: list[tuple[int, int]]) -> Case:
+    """Of the rates that the loud cells allow, those that the whole mel does: quiet cells and ends are few, and tell them."""
+    if not case.rates or case.proof is None or budget.ended or case.fit.loss > _NEAR:
+        return case
+    cases = [case]
+    cases += [_moved(case, option, budget, others) for option in case.rates[:2] if budget.left() > _A_SETTLING]
+    proven = [c for c in cases if c.proof is not None]
+    best = min(proven, key=lambda c: float(np.mean(np.minimum(np.abs(c.proof.difference), 0.5))) if c.proof else np.inf)
+    assert best.proof is not None
+    if best.proof.decibels > _COMPUTED_DB:
+        return case
+    excluded = {c.fit.core.rate for c in proven if c.proof is not None and c is not best and speaks_against(c.proof, best.proof)}  # fmt: skip
+    if case.fit.core.rate not in excluded:
+        best = case
+    return dataclasses.replace(best, rates=tuple(o for o in best.rates if o[0] not in excluded))
+
+
+def _plain_level(case: Case) -> bool:
+    """Whether a plain logarithm gives the mel at the level of the audio, with nothing added."""
+    lv = case.levels
+    if lv.kind != "global" or lv.log is None or case.placed.traits.utterance is not None:
+        return False
+    return abs(float(lv.offset[0] / lv.slope[0])) < _LEVEL
 
 
 def _plain_rate(case: Case) -> tuple[int, int] | None:
@@ -148,8 +184,17 @@ def _settled(
     heard = edges_of(fit.core, bins)[2:] < band if band < fit.core.rate / 2 - 200.0 else np.ones(bins, bool)
     wide.hear(heard)
     settled = wide.fit(wide.moved(fit.core, searched))
-    if not fit.core.guard:  # at all events: it is soon done, and no level can be told without it
-        settled = quiet_cells(wide, settled)
+    bare = wide.fit(fit.core.but(guard=0.0)) if fit.core.guard else settled
+    wall = None if placed.traits.linear else clamped(wide, bare, placed.traits.wall(placed.alignment.sign))
+    if wall is not None and bare.loss < max(_NEAR, 2.0 * settled.loss):
+        wide = wide.without(bare.log < wall + _WALL)
+        settled = quiet_cells(wide, wide.fit(bare.core), added=False)
+    else:
+        wall = None
+        settled = other_norm(wide, settled)
+        # Without a guard at all events: it is soon done, and no level can be told without it.
+        if not fit.core.guard or settled.loss > wide.exact:
+            settled = other_norm(wide, quiet_cells(wide, settled))
     loud_scene, _ = scene_of(placed, fit.core, _SEARCH_CELLS, loud=_LOUD)
     loud_scene.hear(heard)
     base = loud_scene.fit(loud_scene.moved(settled.core, wide))
@@ -160,7 +205,7 @@ def _settled(
     lv = levels(loud_scene, snapped)
     noise_db = loud_scene.decibels(snapped)
     noise = noise_db / 8.686 * settled.core.power
-    guard, lv = guard_of(wide, settled, lv, placed)
+    guard, lv = guard_of(wide, settled, lv, placed, clamp=wall is not None)
     choices = turn_over(loud_scene, snapped, errors)
     unsure = "centre" in choices and bool(choices["centre"].open)  # a sample earlier or later would do
     geo = geometry(settled.core, max(errors.get("centre", 0.0), 1.0 if unsure else 0.0))
@@ -171,7 +216,7 @@ def _settled(
     if built is not None:
         built, proof, modes = _best_ends(built, geo, placed, samples, lv)
     naming = name(settled.core, placed, proof, lv.slope, noise)
-    rates = _other_rates(loud_scene, snapped, others)
+    rates = other_rates(loud_scene, snapped, others)
     frontend, shift = built, geo.shift
     if naming.best is not None:
         frontend, proof, shift = naming.best, naming.proof, 0
@@ -198,40 +243,62 @@ def _timed(placed: Placed, budget: Budget) -> Placed:
     )  # fmt: skip
 
 
-def _analysis(placed: Placed, band: float, budget: Budget) -> tuple[Fit, list[tuple[int, int]], Scene]:
-    """The settled fit at the best rate, or the best one when time was up, and the other rates that fit the time between frames."""
+def _analysis(placed: Placed, band: float, budget: Budget) -> tuple[Placed, Fit, list[tuple[int, int]], Scene]:
+    """The settled fit at the best rate, or the best one when time was up, and the other rates that fit the time between frames.
+
+    Returns:
+        The clips (as amplitudes, where no logarithm explains them), the fit, ``(rate, hop)`` of the others, and the scene.
+    """
     a = placed.alignment
     options = list(hops(placed))
+    near = round(a.hop * placed.rate)
+    if not options and abs(a.hop * placed.rate - near) < _MISTIMED:  # no rate fits: so the time is not as well known
+        options = [(placed.rate, near)]
     own = [o for o in options if o[0] == placed.rate]
-    first = own[:1] or options[:1]
+    # Where the audio's own rate has no whole hop, the next lower one: a bank may reach as high as it.
+    first = own[:1] or sorted(options, key=lambda o: (o[0] > placed.rate, abs(o[0] - placed.rate)))[:1]
     if first:
         rate, hop = first[0]
         core = _start(placed, rate, float(hop))
     else:
         core = _start(placed, placed.rate, a.hop * placed.rate)
     scene, _ = scene_of(placed, core, _SEARCH_CELLS, loud=_LOUD)
-    found = scene.within(budget, lambda: _explored(scene, core, placed, band, options))
-    if found is not None:
-        return (*found, scene)
-    best = scene.best or scene.fit(core)
-    return best, [o for o in options if o[0] != best.core.rate], scene
+    begun = scene.within(budget, lambda: search(scene, core, band))
+    best = begun or scene.best or scene.fit(core)
+    if begun is not None and begun.core.guard > _LINE and begun.loss > _NEAR and not placed.traits.linear and all(y.min() >= 0 for y in placed.y):  # fmt: skip
+        return _analysis(as_amplitudes(placed), band, budget)  # log(x + a lot) is a line in x
+    if begun is not None and begun.core.hop != core.hop:  # other frames lie inside the audio
+        options = whole_hops(placed, begun)
+        moved = dataclasses.replace(placed.alignment, hop=begun.core.hop / begun.core.rate)
+        heard = scene.bins_used
+        scene, _ = scene_of(dataclasses.replace(placed, alignment=moved), begun.core, _SEARCH_CELLS, loud=_LOUD)
+        scene.hear(heard)
+        best = begun = scene.fit(begun.core)
+    if begun is not None:
+        found = scene.within(budget, lambda: _explored(scene, begun, placed, options))
+        if found is not None:
+            return (placed, *found, scene)
+        best = scene.best or best
+    return placed, best, [o for o in options if o[0] != best.core.rate], scene
 
 
 def _explored(
-    scene: Scene, core: Core, placed: Placed, band: float, options: list[tuple[int, int]]
+    scene: Scene, begun: Fit, placed: Placed, options: list[tuple[int, int]]
 ) -> tuple[Fit, list[tuple[int, int]]]:
     """From the cheap to the rare, at the audio's own rate and at others."""
-    best = search(scene, core, band)
-    best, options = _retimed(scene, best, placed, options)
+    core = begun.core
+    best, options = retimed(scene, begun, placed, options)
+    options = sharper(scene, best, options)
     own = [o for o in options if o[0] == placed.rate]
     # A rate above the audio's own, where that has a whole hop, is heard of only when nothing else explains the mel.
     others = [o for o in options if o[0] != core.rate and (o[0] < placed.rate or not own)]
     if best.loss > _ROUNDING:
-        for rate, hop in others[:4]:
-            trial = lengths(scene, scene.polish(at_rate(best.core, rate, hop), ("fmin", "fmax", "centre", "width"), 3)) if best.core.fmax * best.core.ratio <= rate / 2 * 1.02 else best  # fmt: skip
+        for trial in elsewhere(scene, best, others):
             # The audio's own rate is left only for one that explains everything.
-            if trial.loss < 0.8 * best.loss and (trial.loss < scene.exact or not own):
-                others = [*[o for o in others if o != (rate, hop)], (best.core.rate, round(best.core.hop))]
+            if trial.loss < 0.8 * best.loss and (
+                trial.loss < scene.exact or not (own or trial.core.rate > placed.rate)
+            ):
+                others = [*[o for o in others if o[0] != trial.core.rate], (best.core.rate, round(best.core.hop))]
                 best = trial
             if best.loss < _ROUNDING:
                 break
@@ -243,68 +310,9 @@ def _explored(
     ):  # settled, but not exact: at another rate it may be
         if best.loss > _UPWARD:
             others += [o for o in options if o[0] != best.core.rate and o not in others]
-        best, others = _other_homes(scene, best, others)
+        best, others = other_homes(scene, best, others)
     others += [o for o in options if o[0] != best.core.rate and o not in others]
     return best, others
-
-
-def _retimed(
-    scene: Scene, best: Fit, placed: Placed, options: list[tuple[int, int]]
-) -> tuple[Fit, list[tuple[int, int]]]:
-    """The whole hop once more, with the bank and the window that were found: rough analyses may be a sample off."""
-    if best.loss < _OFF:
-        return best, options
-    moved = scene.polish(best.core, ("hop", "centre", "fmin", "fmax", "width"), 5)
-    hop, rate = moved.core.hop, moved.core.rate
-    if moved.loss > 0.8 * best.loss or abs(hop - round(hop)) > 0.25 or round(hop) == round(best.core.hop):
-        return best, options
-    again = lengths(scene, scene.polish(moved.core.but(hop=float(round(hop))), ("centre", "fmin", "fmax", "width"), 6))
-    if again.loss > 0.8 * best.loss:
-        return best, options
-    fine = dataclasses.replace(
-        placed.alignment, hop=round(hop) / rate, hop_error=0.05 / rate, start=again.core.centre / rate, fine=True
-    )
-    return again, list(hops(dataclasses.replace(placed, alignment=fine)))
-
-
-def _other_homes(scene: Scene, best: Fit, others: list[tuple[int, int]]) -> tuple[Fit, list[tuple[int, int]]]:
-    """The settled analysis at the other rates that fit the time between frames; the best of them settled again."""
-    home = (best.core.rate, round(best.core.hop))
-    trials = []
-    for rate, hop in others[:4]:
-        if best.core.fmax * best.core.ratio > rate / 2 * 1.02:
-            continue
-        core = at_rate(best.core, rate, hop)
-        if core.preemphasis:  # a first difference at another rate is another filter
-            factor = rate / best.core.rate
-            core = core.but(preemphasis=float(np.clip(1.0 - (1.0 - core.preemphasis) / factor, 0.5, 0.99)))
-        trials.append(lengths(scene, scene.polish(core, ("fmin", "fmax", "centre", "width"), 4)))
-    if not trials:
-        return best, others
-    top = min(trials, key=lambda f: f.loss)
-    if top.loss > 0.9 * best.loss:
-        return best, others
-    if top.loss > scene.exact:
-        top = settle(scene, top)
-    if top.loss > scene.exact:  # what was learnt there may hold at home
-        back = at_rate(top.core, *home)
-        if back.preemphasis:
-            factor = home[0] / top.core.rate
-            back = back.but(preemphasis=float(np.clip(1.0 - (1.0 - back.preemphasis) / factor, 0.5, 0.99)))
-        again = lengths(scene, scene.polish(back, ("fmin", "fmax", "centre", "width"), 8))
-        if again.loss < max(1.2 * top.loss, scene.exact):
-            return again, others
-    if top.loss > 0.5 * best.loss:
-        return best, others
-    return top, [*[o for o in others if o[0] != top.core.rate], home]
-
-
-def at_rate(core: Core, rate: int, hop: int) -> Core:
-    """The same analysis, in seconds and Hz, of the audio at another rate."""
-    factor = rate / core.rate
-    n_fft = max(64, 2 * round(core.n_fft * factor / 2))
-    width = core.width * factor
-    return core.but(rate=rate, hop=float(hop), centre=core.centre * factor, width=width, n_fft=max(n_fft, int(np.ceil(width))), fmax=min(core.fmax, rate / 2 / core.ratio), eps=core.eps * factor**2)  # fmt: skip
 
 
 def _start(placed: Placed, rate: int, hop: float) -> Core:
@@ -354,28 +362,6 @@ def _same_ends(p: Proof, best: Proof) -> bool:
     tolerance = np.maximum(4e-4, 4.0 * np.quantile(inner, 0.99, axis=0))
     against, for_it = int((a > b + tolerance).sum()), int((b > a + tolerance).sum())
     return against < 2 + 3 * for_it
-
-
-def _other_rates(scene: Scene, fit: Fit, others: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Rates that explain the mel as well as the one held; none above the audio's own where that one is held.
-
-    Audio brought to twice its rate and analysed with everything twice as long gives the same mel: that is said with the
-    rate, and no set is made of it, since nobody does so without cause.
-    """
-    kept = []
-    own = scene.benches[0].rate
-    if fit.core.rate == own:
-        others = [o for o in others if o[0] < own]
-    for rate, hop in others[:3]:
-        factor = rate / fit.core.rate
-        n_fft = fit.core.n_fft * factor
-        if fit.core.fmax * fit.core.ratio > rate / 2 + 1e-6 or abs(n_fft - round(n_fft)) > 1e-6:
-            continue
-        moved = fit.core.but(rate=rate, hop=float(hop), centre=fit.core.centre * factor, width=fit.core.width * factor, n_fft=round(n_fft), ratio=fit.core.ratio)  # fmt: skip
-        trial = scene.polish(moved, ("centre",), 1)
-        if paired_t(trial.residual, fit.residual) < 4.0:
-            kept.append((rate, hop))
-    return tuple(kept)
 
 
 def _band(placed: Placed) -> float:

@@ -16,7 +16,7 @@ from calib.mel.identify.results import NamedMatch
 from calib.mel.identify.scene import paired_t
 from calib.mel.identify.spectra import Bench, Core
 
-__all__ = ["Naming", "distance", "name"]
+__all__ = ["Naming", "distance", "name", "speaks_against"]
 
 _PLAIN = "as it is"
 _ROUNDING = 4e-4  # ln; what float32 STFTs of different libraries differ by away from floors

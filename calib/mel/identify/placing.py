@@ -15,7 +15,7 @@ from calib.mel.identify.scene import Scene
 from calib.mel.identify.spectra import Bench, Core
 from calib.mel.identify.stored import Traits, frames_first, read_mel, traits
 
-__all__ = ["RATES", "Placed", "hops", "place", "scene_of"]
+__all__ = ["RATES", "Placed", "as_amplitudes", "hops", "place", "scene_of"]
 
 RATES = (22050, 24000, 16000, 44100, 48000, 32000, 40000, 11025, 8000, 12000)
 _RELATED = 0.35  # correlation of levels below which audio and mel have nothing to do with each other
@@ -134,6 +134,11 @@ def _placed(
     alignment = dataclasses.replace(top, hop=hop, hop_error=error, start=first)
     related = top.score >= _RELATED
     return Placed(tuple(clips), tuple(y), stored, seen, layout, clips[0].sample_rate, alignment, tuple(starts), related)
+
+
+def as_amplitudes(placed: Placed) -> Placed:
+    """The same clips, their values taken for amplitudes and not for logarithms."""
+    return dataclasses.replace(placed, y=tuple(_logarithm(y) for y in placed.y), traits=dataclasses.replace(placed.traits, linear=True))  # fmt: skip
 
 
 def _logarithm(y: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ class Guard:
     """What keeps the logarithm from minus infinity.
 
     Args:
-        kind: ``clamp``, ``add``, ``unknown``.
+        kind: ``clamp``, ``add``, ``silence`` (digital silence lies at the guard's value, which is a clamp or added) or
+            ``unknown``.
         eps: its value (an upper limit where the kind is unknown).
         cells: cells on the clamp's wall, or that an added guard lifts by more than 1 %.
         spread: relative spread of the value over bins.
@@ -104,7 +105,7 @@ class Guard:
     spread: float
 
 
-def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed) -> tuple[Guard, Levels]:
+def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed, *, clamp: bool) -> tuple[Guard, Levels]:
     """The guard from what was found, or from the lower wall; and the levels with the area norm that the wall tells.
 
     A clamp is one filterbank output for all bins. Under statistics by bin, which hide the area norm from the levels, the
@@ -115,7 +116,7 @@ def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed) -> tuple[Guard,
         eps = fit.core.guard * float(np.median(linear))
         return Guard("add", eps, int((linear < 100.0 * eps).sum()), 0.0), lv
     t = placed.traits
-    wall = t.low if placed.alignment.sign > 0 else t.high
+    wall = t.wall(placed.alignment.sign)
     share = t.low_share if placed.alignment.sign > 0 else t.high_share
     if np.isfinite(wall).any() and not t.linear:
         with np.errstate(over="ignore"):
@@ -136,7 +137,7 @@ def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed) -> tuple[Guard,
                     other = "none" if own == "slaney" else "slaney"
                     lv = dataclasses.replace(lv, norm=other, offset=lv.offset - lv.slope * factor)
                     middle, spread = float(np.median(changed)), apart
-            return Guard("clamp", middle, cells, spread), lv
+            return Guard("clamp" if clamp else "silence", middle, cells, spread), lv
     positive = linear[linear > 0]
     return Guard("unknown", float(positive.min()) if positive.size else 1e-10, 0, 0.0), lv
 
@@ -194,7 +195,7 @@ def _units(lv: Levels, guard: Guard, placed: Placed) -> dict[str, Any]:
     eps = nice(guard.eps, 3e-3)
     if guard.kind == "add":
         out |= {"log_guard": "add", "log_eps": eps}
-    elif guard.kind == "clamp":
+    elif guard.kind in {"clamp", "silence"}:
         out |= {"log_guard": "clamp", "log_eps": eps}
     else:
         # No cell says: a guard below every value seen.

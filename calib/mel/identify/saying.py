@@ -131,6 +131,13 @@ def _tied(case: Case, found: dict[str, Found]) -> dict[str, Found]:
         if isinstance(item.value, (int, float)):
             others = tuple(round(item.value * other / rate) for other, _ in case.rates)
             out[name] = Found(item.value, 0.5, (*item.confounded, *others), item.evidence + "; in samples of the rate", item.interval)  # fmt: skip
+    for name, power in (("log_eps", case.fit.core.power), ("spectrum_eps", 2)) if case.rates else ():
+        found_eps = out.get(name)
+        if (
+            found_eps is not None and isinstance(found_eps.value, float) and found_eps.value > 0
+        ):  # as large as the spectrum, which grows with the samples
+            scaled = tuple(found_eps.value * (other / rate) ** power for other, _ in case.rates)
+            out[name] = Found(found_eps.value, 0.5, (*found_eps.confounded, *scaled), found_eps.evidence + "; at the rate named", found_eps.interval)  # fmt: skip
     return out
 
 

@@ -92,6 +92,12 @@ class Scene:
             self.total = max(float(self.weight.sum()), 1.0)
             self.best = None  # judged by other bins
 
+    def without(self, cells: np.ndarray) -> Scene:
+        """The same mel, some of its cells ``(N, M)`` bool not looked at."""
+        out = Scene(self.benches, self.stored, self.used & ~cells, self.exact, self.budget)
+        out.hear(self.bins_used)
+        return out
+
     def within(self, budget: Budget, search: Callable[[], _T]) -> _T | None:
         """Run a search that judges hypotheses only while there is time; None when it was ended: then `best` is what is known."""
         self.budget, self.best = budget, None
@@ -103,11 +109,11 @@ class Scene:
             self.budget = None
 
     def sparse(self, frames: int) -> Scene:
-        """The same mel at fewer frames."""
+        """The same mel at fewer frames, with coarse spectra."""
         total = sum(len(b.frames) for b in self.benches)
         step = max(1, total // frames)
         keep = np.concatenate([np.arange(len(b.frames)) % step == 0 for b in self.benches])
-        benches = [b.with_frames(b.frames[::step]) for b in self.benches]
+        benches = [b.with_frames(b.frames[::step], coarse=True) for b in self.benches]
         out = Scene(benches, self.stored[keep], self.used[keep], self.exact, self.budget)
         out.hear(self.bins_used)
         return out

@@ -7,6 +7,7 @@ together, and what has whole or usual values is snapped where the loss does not 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -17,14 +18,15 @@ from calib.mel.identify.guards import lifted, quiet_cells
 from calib.mel.identify.jumps import jumps
 from calib.mel.identify.scene import Fit, Scene
 from calib.mel.identify.spectra import Core, edges_of
-from calib.mel.identify.usual import WIDTHS, n_ffts
+from calib.mel.identify.usual import WIDTHS, usual
+from calib.mel.identify.windows import FIELDS, at_least, ends, lengths, scan, whole_if_better
 
 __all__ = [
     "bank_curve",
     "bank_variants",
     "curve_edges",
-    "ends",
-    "lengths",
+    "guarded",
+    "other_norm",
     "search",
     "settle",
 ]
@@ -119,8 +121,28 @@ def search(scene: Scene, start: Core, band: float = np.inf) -> Fit:
             found = best.core
             trial = scene.polish(other.core.but(width=found.width, window=found.window, n_fft=found.n_fft, centre=found.centre, power=found.power, guard=found.guard), ("fmin", "fmax"), 3)  # fmt: skip
             best = min(best, trial, key=lambda f: f.loss)
-    best = scene.polish(best.core, _ALL, 6)
-    return lengths(scene, _unguarded(scene, best))
+    best = scene.polish(best.core, FIELDS, 6)
+    best = lengths(scene, _unguarded(scene, best))
+    if best.loss > max(_SHAPE, scene.exact) and best.core.window != "rectangular":
+        for other in _families(scene, best):
+            best = min(best, lengths(scene, other), key=lambda f: f.loss)
+    return best
+
+
+def _families(scene: Scene, fit: Fit) -> list[Fit]:
+    """Each shape of window with an FFT of its own length: next to a wrong FFT length the wrong shape may leave less."""
+    few, out = scene.sparse(60), []
+    core = few.moved(fit.core, scene)
+    least = few.fit(core).loss
+    for window in ("hann", "hamming"):
+        middle = fit.core.width * WIDTHS[window] / WIDTHS[fit.core.window]
+        sizes = sorted({2 * round(w / 2) for w in np.geomspace(0.85 * middle, 1.15 * middle, 23)})
+        trials = [few.fit(core.but(window=window, width=float(n), n_fft=n, closed=False)) for n in sizes]
+        top = min(trials, key=lambda f: f.loss)
+        if top.loss < 1.2 * least:
+            found = top.core.but(guard=fit.core.guard)
+            out.append(scene.polish(found, ("fmin", "fmax", "centre"), 3))
+    return sorted(out, key=lambda f: f.loss)
 
 
 def timed(scene: Scene, start: Core) -> tuple[Core, float]:
@@ -137,7 +159,7 @@ def timed(scene: Scene, start: Core) -> tuple[Core, float]:
     names = ("fmin", "fmax", "centre", "hop")
     fits = [few.polish(core, names, 4) for core in _usual_banks(scene, start)]
     best = min(fits, key=lambda f: f.loss)
-    widths = [few.fit(best.core.but(width=w, n_fft=_at_least(w))) for w in best.core.width * np.geomspace(0.4, 2.5, 7)]
+    widths = [few.fit(best.core.but(width=w, n_fft=at_least(w))) for w in best.core.width * np.geomspace(0.4, 2.5, 7)]
     best = few.polish(min([best, *widths], key=lambda f: f.loss).core, (*names, "width"), 5)
     # Errors of a model go together over neighbouring frames and bins: fewer of them than there are cells.
     error = few.errors(best, names)["hop"] * (3.0 if best.loss > _MODEL else 1.0)
@@ -159,7 +181,7 @@ def _unguarded(scene: Scene, fit: Fit) -> Fit:
     """Without a guard that no cell needs: an early, wrong analysis may have called for one."""
     if not fit.core.guard:
         return fit
-    bare = scene.polish(fit.core.but(guard=0.0), _ALL, 4)
+    bare = scene.polish(fit.core.but(guard=0.0), FIELDS, 4)
     return bare if bare.loss < 1.1 * fit.loss or lifted(scene, fit) < 30 else fit
 
 
@@ -187,7 +209,7 @@ def _window(scene: Scene, fit: Fit) -> Fit:
     best = fit
     hop = best.core.hop
     for width in np.geomspace(max(64.0, 0.9 * hop), min(8.0 * hop, 0.25 * best.core.rate), 9):
-        trial = scene.fit(best.core.but(width=float(width), n_fft=_at_least(width), window="hann"))
+        trial = scene.fit(best.core.but(width=float(width), n_fft=at_least(width), window="hann"))
         if trial.loss < best.loss:
             best = trial
     best = scene.polish(best.core, ("width", "centre", "fmin", "fmax"), 4)
@@ -195,7 +217,7 @@ def _window(scene: Scene, fit: Fit) -> Fit:
         if (window, power) == (best.core.window, best.core.power):
             continue
         width = best.core.width * WIDTHS[window] / WIDTHS[best.core.window]
-        trial = scene.polish(best.core.but(window=window, power=power, width=width, closed=False, n_fft=max(best.core.n_fft, _at_least(width))), ("width",), 2)  # fmt: skip
+        trial = scene.polish(best.core.but(window=window, power=power, width=width, closed=False, n_fft=max(best.core.n_fft, at_least(width))), ("width",), 2)  # fmt: skip
         if trial.loss < 1.15 * best.loss:
             trial = scene.polish(trial.core, ("width", "centre", "fmin", "fmax"), 2)
         if trial.loss < best.loss:
@@ -204,10 +226,25 @@ def _window(scene: Scene, fit: Fit) -> Fit:
 
 
 def _hard(scene: Scene, fit: Fit) -> Fit:
-    """A rectangular window by its edges, where another does not do: its leak leads every search of widths astray."""
+    """A window whose ends do not fade by its edges, where another does not do: its leak leads every search of widths astray."""
     if fit.loss < _SOFT:
         return fit
-    few = scene.sparse(60)
+    few, best = scene.sparse(60), fit
+    likely = [
+        fit.core.but(preemphasis=p) for p in dict.fromkeys((fit.core.preemphasis, 0.97)[: 1 + (fit.loss > _LEAKING)])
+    ]
+    if fit.loss > _LEAKING:  # so badly timed that the hop may be a sample off
+        middle = float(np.mean(np.concatenate([b.frames for b in scene.benches])))
+        likely += [fit.core.but(hop=fit.core.hop + d, centre=fit.core.centre - d * middle) for d in (1.0, -1.0)]
+    for start in likely:
+        best = min(best, _edged(scene, few, dataclasses.replace(fit, core=start)), key=lambda f: f.loss)
+        if best.loss < 0.5 * fit.loss:
+            break
+    return best if best.loss < 0.8 * fit.loss else fit
+
+
+def _edged(scene: Scene, few: Scene, fit: Fit) -> Fit:
+    """The best window between two samples that the upper bins follow."""
     trials: dict[Core, float] = {}
     for found in jumps(scene, fit):
         for power, guard in itertools.product((1, 2), {0.0, fit.core.guard}):
@@ -217,38 +254,41 @@ def _hard(scene: Scene, fit: Fit) -> Fit:
         near = []
         for low, high in itertools.product(range(-3, 4), repeat=2):  # samples by which the edges move
             width = core.width + high - low
-            near.append(core.but(width=width, centre=core.centre + (low + high) / 2, n_fft=_at_least(width)))
+            near.append(core.but(width=width, centre=core.centre + (low + high) / 2, n_fft=at_least(width)))
         trials |= {c: few.fit(c).loss for c in near}
-    best = min((scene.polish(c, ("fmin", "fmax"), 4) for c in sorted(trials, key=lambda c: trials[c])[:2]), key=lambda f: f.loss, default=fit)  # fmt: skip
-    return best if best.loss < 0.8 * fit.loss else fit
+    return min((scene.polish(c, ("fmin", "fmax"), 4) for c in sorted(trials, key=lambda c: trials[c])[:2]), key=lambda f: f.loss, default=fit)  # fmt: skip
 
 
-def _at_least(width: float) -> int:
-    return int(2 ** np.ceil(np.log2(max(width, 64.0) - 1e-6)))
-
-
-_FEW = 100  # frames on which what is clearly worse is left behind
+_SHAPE = 3e-3  # loss above which another shape of the window may do better
 _SOFT = 0.03  # loss below which the window's shape is near enough to go on with
+_LEAKING = 0.15  # loss above which a window with hard edges hides everything else
 _MODEL = 0.2  # loss above which a mel was predicted, not computed
 _QUIET = 3e-4  # loss that only quiet cells can owe: a guard, which is looked for once more where they are all seen
-_ALL = ("fmin", "fmax", "centre", "width")
+_ROUNDING = 3e-6  # loss of float32 values; above it more than rounding may be left
 
 
 def settle(scene: Scene, fit: Fit) -> Fit:
     """FFT length, pre-emphasis, bank variants: whatever brings the loss down to rounding, from the cheap to the rare."""
-    best = _unguarded(scene, fit)
-    if best.loss > scene.exact:
-        best = quiet_cells(scene, best)
-    best = _other_norm(scene, best)
+    best = _usual_edges(scene, guarded(scene, fit))
     if best.loss < max(scene.exact, _QUIET):
         return _unguarded(scene, best)
     if best.loss > scene.exact:
         for start in () if best.core.preemphasis else (0.97, 0.9):
-            trial = _other_norm(scene, scene.polish(best.core.but(preemphasis=start), ("preemphasis", *_ALL), 6))
+            core = best.core.but(preemphasis=start)
+            if core.guard:  # found without it, and perhaps for want of it
+                core = min(scene.fit(core), _guarded(scene, scene.fit(core.but(guard=0.0))), key=lambda f: f.loss).core
+            trial = other_norm(scene, scene.polish(core, ("preemphasis", *FIELDS), 6))
             if trial.loss < 1.3 * best.loss:
-                best = min(best, _other_norm(scene, lengths(scene, trial)), key=lambda f: f.loss)
+                best = min(best, other_norm(scene, lengths(scene, trial)), key=lambda f: f.loss)
             if best.core.preemphasis:
                 break
+        if best.core.preemphasis and best.loss > scene.exact:
+            best = quiet_cells(scene, best)
+    if best.loss > _SHAPE and best.core.preemphasis and best.core.window != "rectangular":  # told without pre-emphasis
+        window = "hamming" if best.core.window == "hann" else "hann"
+        width = best.core.width * WIDTHS[window] / WIDTHS[best.core.window]
+        other = best.core.but(window=window, width=width, closed=False, n_fft=max(best.core.n_fft, at_least(width)))
+        best = min(best, _scanned(scene, lengths(scene, scene.polish(other, FIELDS, 4))), key=lambda f: f.loss)
     if best.loss > scene.exact:
         told = ends(scene, best, every=True)
         best = quiet_cells(scene, told) if told is not best else best
@@ -260,111 +300,45 @@ def settle(scene: Scene, fit: Fit) -> Fit:
     return _unguarded(scene, best)
 
 
-def _other_norm(scene: Scene, fit: Fit) -> Fit:
+def _usual_edges(scene: Scene, fit: Fit) -> Fit:
+    """Edges that people write, both at once: filters as narrow as an FFT bin make steps that no gradient follows."""
+    core = fit.core
+    if not scene.exact < fit.loss < _SOFT:
+        return fit
+    top = core.rate / 2 / core.ratio
+    near = [
+        list(itertools.islice(dict.fromkeys(v for v in usual(value, reach, extra) if 0.0 <= v <= top), 4)) or [value]
+        for value, reach, extra in ((core.fmin, 1.0, ()), (core.fmax, 3.0, (top,)))
+    ]
+    trials = [scene.fit(core.but(fmin=low, fmax=high)) for low, high in itertools.product(*near)]
+    return min([fit, *trials], key=lambda f: f.loss)
+
+
+def guarded(scene: Scene, fit: Fit) -> Fit:
+    """The cheap part of settling: the guard that the cells need, with the area norm that it needs."""
+    best = _unguarded(scene, fit)
+    if best.loss > scene.exact:
+        best = quiet_cells(scene, best)
+    return other_norm(scene, best)
+
+
+def other_norm(scene: Scene, fit: Fit) -> Fit:
     """With a guard the area norm is no level by bin: the other one, where the fit is not exact."""
-    if not fit.core.guard or fit.loss < scene.exact:
+    if not fit.core.guard or fit.loss < _ROUNDING:
         return fit
     other = scene.fit(fit.core.but(norm=None if fit.core.norm else "slaney"))
     trials = [other.core.but(guard=float(fit.core.guard * factor)) for factor in (0.1, 0.3, 1.0, 3.0, 10.0)]
-    return min(fit, scene.polish(min(trials, key=lambda c: scene.fit(c).loss), _ALL, 8), key=lambda f: f.loss)
+    return min(fit, scene.polish(min(trials, key=lambda c: scene.fit(c).loss), FIELDS, 8), key=lambda f: f.loss)
 
 
 def _scanned(scene: Scene, fit: Fit) -> Fit:
     """FFT lengths that nobody would guess; only where little else is wrong."""
     if fit.loss > 0.1:
         return fit
-    found = _scan(scene, fit)
+    found = scan(scene, fit)
     if found.loss > 0.8 * fit.loss:
         return fit
-    return _whole_if_better(scene, scene.polish(found.core, _ALL, 4))
-
-
-def lengths(scene: Scene, fit: Fit) -> Fit:
-    """The FFT length for the width found, then whole widths around it, then the other real-valued fields once more."""
-    few, core = scene.sparse(_FEW), fit.core
-    guard = few.moved(core, scene).guard
-    sizes = {n: few.fit(core.but(n_fft=n, width=min(core.width, float(n)), guard=guard)).loss for n in n_ffts(core)}
-    likely = sorted(sizes, key=lambda n: sizes[n])[:3]
-    trials = [scene.fit(core.but(n_fft=n, width=min(core.width, float(n)))) for n in likely]
-    best = scene.polish(min([fit, *trials], key=lambda f: f.loss).core, _ALL, 4)
-    return ends(scene, _whole_if_better(scene, best))
-
-
-def ends(scene: Scene, fit: Fit, *, every: bool = False) -> Fit:
-    """The window's length, where its ends do not fade: then the loss has a valley at every width, and none is followed.
-
-    Args:
-        scene: the mel.
-        fit: of a Hamming or rectangular window; others are handed back.
-        every: every whole width within 40 samples, instead of the usual ones within 3 %.
-    """
-    core = fit.core
-    if core.window == "hann" or not scene.exact < fit.loss < 0.1:
-        return fit
-    few = scene.sparse(50 if every else 70)
-    guard = few.moved(core, scene).guard
-    whole, reach = round(core.width), 40 if every else min(80, max(4, int(0.03 * core.width)))
-    trials: dict[Core, float] = {}
-    for width, closed in itertools.product(range(whole - reach, whole + reach + 1), (False, True)):
-        win = width + closed  # a symmetric window has one sample more than it is wide
-        if (closed and core.window == "rectangular") or not (every or win % 20 == 0 or win & (win - 1) == 0 or win in {core.n_fft, whole}):  # fmt: skip
-            continue
-        first = core.centre - width / 2
-        near = (0.0,) if every else (0.0, 0.75)
-        starts = {float(f(first + sign * d)) for f, sign in ((np.floor, -1), (np.ceil, 1)) for d in near}
-        for n_fft, start in itertools.product({core.n_fft} if every else {core.n_fft, _at_least(win), win}, starts):
-            if n_fft >= win and (n_fft % 2 == 0 or n_fft == core.n_fft):
-                trial = core.but(width=float(width), centre=start + width / 2, n_fft=n_fft, closed=closed)
-                trials[trial] = few.fit(trial.but(guard=guard)).loss
-    top = sorted(trials, key=lambda c: trials[c])[:2]
-    best = min((scene.polish(c, ("fmin", "fmax"), 4) for c in top), key=lambda f: f.loss, default=fit)
-    return best if best.loss < 0.8 * fit.loss else fit
-
-
-def _whole_if_better(scene: Scene, best: Fit) -> Fit:
-    if scene.errors(best, ("width",))["width"] > 3.0:  # noise would make a lottery of what follows
-        return best
-    top = _whole(scene, best)
-    return scene.polish(top.core, ("fmin", "fmax"), 4) if top.loss < 1.05 * best.loss else best
-
-
-def _scan(scene: Scene, fit: Fit) -> Fit:
-    """Every even FFT length (then its odd neighbours) up to four times the window, on few frames; the best three on all."""
-    core = fit.core
-    few = scene.sparse(40)
-    sizes = list(range(int(np.ceil(core.width * 0.99 / 2)) * 2, int(min(4.1 * core.width, 2.2 * core.width + 1200)), 2))
-    sizes = sizes[:600]
-    losses = {n: few.fit(core.but(n_fft=n, width=min(core.width, float(n)))).loss for n in sizes}
-    found = sorted(losses, key=lambda n: losses[n])[:3]
-    near = {n + d for n in found[:1] for d in (-1, 1) if n + d >= core.width}
-    fits = [scene.polish(core.but(n_fft=n, width=min(core.width, float(n))), ("width",), 2) for n in {*found, *near}]
-    return min(fits, key=lambda f: f.loss)
-
-
-def _whole(scene: Scene, fit: Fit) -> Fit:
-    """The best of the whole widths around a width, with starts on whole samples, and FFTs that the window may fill.
-
-    The frequencies of an odd FFT's bins are not quite true, so each length has edges of its own.
-    """
-    core, few = fit.core, scene.sparse(_FEW)
-    guard = few.moved(core, scene).guard
-    whole: dict[int, list[Core]] = {}
-    for width in (round(core.width) + d for d in (0, -1, 1)):
-        first = core.centre - width / 2  # of the window: a whole sample
-        starts = {np.floor(first), np.ceil(first)} if abs(first - round(first)) > 0.2 else {round(first)}
-        sizes = {n for n in (core.n_fft, width, width + 1, width + width % 2) if n >= width}
-        for start, n_fft in itertools.product(starts, sizes):
-            trial = core.but(width=float(width), centre=float(start) + width / 2, n_fft=int(n_fft), closed=False)
-            whole.setdefault(int(n_fft), []).append(trial)
-            if core.window == "hamming" and n_fft > width:
-                whole[int(n_fft)].append(trial.but(closed=True))
-    least = []
-    for trials in whole.values():
-        likely = sorted(trials, key=lambda c: few.fit(c.but(guard=guard)).loss)[:2]
-        least.append(min((scene.fit(c) for c in likely), key=lambda f: f.loss))
-    if scene.exact < min(f.loss for f in least):
-        least += [scene.polish(f.core, ("fmin", "fmax"), 2) for f in least if f.core.n_fft % 2 != core.n_fft % 2]
-    return min(least, key=lambda f: f.loss)
+    return whole_if_better(scene, scene.polish(found.core, FIELDS, 4))
 
 
 def bank_variants(scene: Scene, fit: Fit, *, few: bool = False) -> list[Fit]:

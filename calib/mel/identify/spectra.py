@@ -120,18 +120,19 @@ class Bench:
         rate: in Hz.
         frames: indices of the mel's frames that are looked at.
         bins: mel bins M.
+        coarse: spectra in single precision, which is 130 dB below a frame's loudest: to rank hypotheses by.
     """
 
-    def __init__(self, samples: np.ndarray, rate: int, frames: np.ndarray, bins: int) -> None:
+    def __init__(self, samples: np.ndarray, rate: int, frames: np.ndarray, bins: int, *, coarse: bool = False) -> None:
         self.samples = np.ascontiguousarray(samples, dtype=np.float32)
-        self.rate, self.frames, self.bins = rate, np.asarray(frames), bins
+        self.rate, self.frames, self.bins, self.coarse = rate, np.asarray(frames), bins, coarse
         self.resampled = functools.lru_cache(4)(self._resampled)
         self.emphasised = functools.lru_cache(4)(self._emphasised)
         self._power = functools.lru_cache(6)(self._spectrum)
 
-    def with_frames(self, frames: np.ndarray) -> Bench:
+    def with_frames(self, frames: np.ndarray, *, coarse: bool = False) -> Bench:
         """The same recording at other frames; the resampled audio is shared."""
-        other = Bench(self.samples, self.rate, frames, self.bins)
+        other = Bench(self.samples, self.rate, frames, self.bins, coarse=coarse)
         other.resampled, other.emphasised = self.resampled, self.emphasised
         return other
 
@@ -157,7 +158,12 @@ class Bench:
         start = np.floor(key.centre + key.hop * self.frames - key.n_fft / 2 + 1e-6).astype(np.int64)
         # With a whole hop the fraction is one and the same for all frames; else half a sample at most is lost.
         offset = key.centre + key.hop * self.frames[0] - start[0] if self.frames.size else 0.0
+        # A window as long as the FFT may need a frame that begins one sample later; magnitudes do not notice.
+        if shape(key, np.array([key.n_fft - offset]))[0] > 0 and shape(key, np.array([-offset]))[0] == 0:
+            start, offset = start + 1, offset - 1.0
         window = shape(key, np.arange(key.n_fft) - offset)
+        if self.coarse:
+            window = window.astype(np.float32)
         used = np.flatnonzero(window)
         low, high = (int(used[0]), int(used[-1]) + 1) if used.size else (0, key.n_fft)
         left = max(0, -int((start + low).min(initial=0)))

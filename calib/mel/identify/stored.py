@@ -46,6 +46,10 @@ class Traits:
     constant_ends: tuple[int, ...]
     end_value: float
 
+    def wall(self, sign: int) -> np.ndarray:
+        """The wall of the quietest cells by bin ``(M,)``, for a mel that rises (1) or falls (-1) with loudness."""
+        return self.low if sign > 0 else self.high
+
 
 def read_mel(mel: np.ndarray, name: str) -> np.ndarray:
     """A stored array as two dimensions, unit axes dropped.
@@ -103,8 +107,9 @@ def _wall(y: np.ndarray, *, lower: bool, fine: bool) -> tuple[np.ndarray, float,
     count = (v <= edge + near).sum(0)
     hit = count >= max(3, 0.002 * len(v))
     apart = hit & (edge > whole + near)  # bins with walls of their own: of values clamped before statistics by bin
-    by_bin = apart.sum() >= max(3, 0.1 * y.shape[1]) and count[apart].sum() > 2 * at.sum()
-    # Float32 values do not meet by chance; coarser ones do.
+    # Float32 values do not meet by chance: a few bins are enough, also next to one that is clamped most of the time.
+    enough, share = (3, 0.2) if fine else (max(3, 0.1 * y.shape[1]), 2.0)
+    by_bin = apart.sum() >= enough and count[apart].sum() > share * at.sum()
     if not by_bin and at.sum() >= (3 if fine and (v == whole).sum() >= 3 else max(4, 2e-4 * v.size)):
         return np.full(y.shape[1], sign * whole), float(at.mean()), True
     if hit.sum() >= max(2, 0.02 * y.shape[1]):
