@@ -27,6 +27,8 @@ __all__ = ["Case", "CaseData", "development_cases", "materialise", "report_cases
 QUALITIES = (0.3, 0.5, 0.7, 0.9, 0.98)
 SIZES = (1, 4, 16, 64)
 _CHECKPOINTS = ("step005", "step030", "step100")
+_AT_FLOOR = 0.002  # share of values that stand at the lowest one
+_NEARLY = 0.02  # of what lies below it, above it
 _FRESH = 8  # utterances on which a repair is scored
 
 
@@ -193,7 +195,7 @@ def _predicted(
 ) -> list[np.ndarray]:
     """What the model predicts of its own mels."""
     if case.model == "simulated":
-        return simulate(own, Quality(case.r, case.kind, case.autoregressive), rng)
+        return _above(floor_of(own), simulate(own, Quality(case.r, case.kind, case.autoregressive), rng))
     home = corpora.hifigan()
     if model == home and not plan.model_audio:
         return trained.predictions(case.model, pieces)
@@ -211,6 +213,19 @@ def _predicted(
         )
         for mel, error in zip(own, errors, strict=True)
     ]
+
+
+def floor_of(mels: list[np.ndarray]) -> float | None:
+    """The guard before the logarithm, where digital silence or a narrower band stands at it; None where nothing does."""
+    low = min(float(mel.min()) for mel in mels)
+    return low if np.mean([float((mel <= low + 1e-4).mean()) for mel in mels]) > _AT_FLOOR else None
+
+
+def _above(floor: float | None, predictions: list[np.ndarray]) -> list[np.ndarray]:
+    """No model predicts less than the least that it was ever shown so often; nor does it hit that exactly."""
+    if floor is None:
+        return predictions
+    return [np.where(p < floor, floor + _NEARLY * (floor - p), p).astype(np.float32) for p in predictions]
 
 
 def _rms(predictions: list[np.ndarray], own: list[np.ndarray]) -> float:
@@ -258,8 +273,8 @@ class _Builder:
         names = corpora.available(which)
         self.which, self.seed = which, seed
         self.demo = next(name for name in names if name.startswith("demo"))
-        self.real = [name for name in names if not name.startswith("demo") and name != corpora.FSDD] or [self.demo]
-        self.stress = [name for name in names if name == corpora.FSDD]
+        self.real = [n for n in names if not n.startswith("demo") and n not in corpora.STRESS] or [self.demo]
+        self.stress = [name for name in names if name in corpora.STRESS]
         self.rng = np.random.default_rng([seed, zlib.crc32(which.encode())])
         self.cases: list[Case] = []
 

@@ -2,7 +2,9 @@
 
 Which corpus is for what, fixed before anything was tuned:
 
-- ``dev``: ``lj`` (LJSpeech, one English speaker) and ``demo_a`` (half of the speakers of the embedded corpus);
+- ``dev``: ``lj`` (LJSpeech, one English speaker), ``lj_varied`` (the same clips as of sixteen speakers, rooms and
+  microphones, see `varied`), ``demo_a`` (half of the speakers of the embedded corpus), and ``lj_narrow`` (the same clips as
+  of six speakers at 8 kHz), a stress test that is drawn as seldom as ``fsdd`` is;
 - ``report``: ``kerstin`` (one German speaker), ``multi`` (LibriTTS, AISHELL-3, VirgoolInformal, LibriVox: three
   languages, a dozen speakers), ``demo_b`` (the other half), and ``fsdd``, digits recorded at 8 kHz, a stress test whose
   upper bins hold nothing and which is reported by itself.
@@ -23,17 +25,24 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.diagnosis.varied import RATE, readings
 from calib.data.audio import read_audio
 from calib.demo import CORPUS
 from calib.mel.frontend import FrontEnd
 
-__all__ = ["CORPORA", "FSDD", "RATE", "Corpus", "Piece", "Statistics", "available", "hifigan", "load", "mel"]
+__all__ = ["CORPORA", "FSDD", "RATE", "STRESS", "Corpus", "Piece", "Statistics", "available", "hifigan", "load", "mel"]
 
-RATE = 22050
 FSDD = "fsdd"
-CORPORA: dict[str, tuple[str, ...]] = {"dev": ("lj", "demo_a"), "report": ("kerstin", "multi", "demo_b", FSDD)}
+STRESS = (FSDD, "lj_narrow")  # recorded at 8 kHz
+CORPORA: dict[str, tuple[str, ...]] = {
+    "dev": ("lj", "lj_varied", "demo_a", "lj_narrow"),
+    "report": ("kerstin", "multi", "demo_b", FSDD),
+}
+_VOICES = {"lj_varied": (16, 2), "lj_narrow": (6, 1)}  # pseudo-speakers, and how many of them read each clip
 _FOLDERS: dict[str, tuple[str, ...]] = {
     "lj": ("en_ljspeech",),
+    "lj_varied": ("en_ljspeech",),
+    "lj_narrow": ("en_ljspeech",),
     "kerstin": ("de_kerstin",),
     "multi": ("en_libritts_multi", "zh_aishell3_multi", "fa_virgool", "en_librivox_sonnet"),
     FSDD: ("en_fsdd_digits",),
@@ -126,6 +135,8 @@ def load(name: str) -> Corpus:
             speakers = _table(path, 1) if path.is_file() else {}
             files += [(f.stem, f, speakers.get(f.stem, folder)) for f in sorted((base / folder / "wavs").iterdir())]
     read = [(key, read_audio(path, RATE).samples, speaker) for key, path, speaker in files]
+    if name in _VOICES:
+        read = list(readings(read, *_VOICES[name], narrow=name == "lj_narrow"))
     return Corpus(name, tuple(_joined(name, read) if name == FSDD else _cut(name, read)))
 
 

@@ -75,6 +75,16 @@ def _wrong_statistics(plan: Plan, value: tuple[float, float], side: str, rng: np
     plan.after(side).append(changed)
 
 
+def _shrunken(plan: Plan, factor: float, side: str, rng: np.random.Generator) -> None:
+    """Blended with the training set's mean spectrum."""
+
+    def changed(arrays: Arrays, context: Context) -> Arrays:
+        mean = context.statistics.bin_mean
+        return [mean + factor * (x - mean) for x in arrays]
+
+    plan.after(side).append(changed)
+
+
 def _logarithm(plan: Plan, _: None, side: str, rng: np.random.Generator) -> None:
     plan.after(side).append(each(lambda x: x / math.log(10.0)))
 
@@ -178,6 +188,7 @@ UNIT_FAULTS: dict[str, Injector] = {
         ((0.4, 0.1), (0.8, 0.2), (1.5, 0.35), (2.5, 0.6)),
         _wrong_statistics,
     ),
+    "shrunken": Injector(("by 0.75", "by 0.6", "by 0.45", "by 0.3"), (0.75, 0.6, 0.45, 0.3), _shrunken),
     "sign-flipped": Injector(
         ("negated about the mean", "negated", "negated", "divided by negative norms"),
         ("centred", "negated", "negated", "norms"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from calib.diagnose.faults.library import FAULTS, MADE_OF
+from calib.diagnose.verdict import MIN_FRAMES
 
 __all__ = [
     "by",
@@ -181,6 +182,12 @@ def nothing_there(rows: Iterable[Row]) -> dict[str, Any]:
     return {
         "collapsed": share(row["state"] == "collapsed" for row in dead if row["truth"] == ["collapsed"]),
         "no_signal": share(row["state"] in {"no-signal", "collapsed"} for row in dead if row["truth"] != ["collapsed"]),
+        # In fewer frames than the verdict asks for it says so, and refuses as well.
+        "no_signal_enough": share(
+            row["state"] in {"no-signal", "collapsed"}
+            for row in dead
+            if row["truth"] != ["collapsed"] and row["n_frames"] >= MIN_FRAMES
+        ),
         "written": share(row["state"] in _WRITES for row in dead),
         "by_fault": by(
             dead,

@@ -123,6 +123,7 @@ def _states(s: Figures) -> list[str]:
     rows = [
         ("collapsed: state *collapsed*", _share(dead["collapsed"])),
         ("text ignored, untrained, foreign pairs: state *no-signal* or *collapsed*", _share(dead["no_signal"])),
+        ("... where there are the 300 frames that a verdict needs", _share(dead["no_signal_enough"])),
         ("of all these: a parameter file would be written", _share(dead["written"])),
         ("state *fixable*: a global map really repairs it (precision)", _share(fix["precision"])),
         ("a global map repairs it: state *fixable* or *partly* (recall)", _share(fix["recall"])),

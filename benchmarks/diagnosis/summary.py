@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.diagnosis import metrics
-from benchmarks.diagnosis.corpora import FSDD
+from benchmarks.diagnosis.corpora import STRESS
 from benchmarks.diagnosis.metrics import Row, by, share
 from calib.diagnose.faults.library import FAULTS
 
@@ -35,14 +35,14 @@ def headline(row: Row) -> bool:
     return (
         row["group"] in {"single", "healthy"}
         and row["size"] >= 16
-        and row["corpus"] != FSDD
+        and row["corpus"] not in STRESS
         and (row["model"] != "simulated" or row["r"] >= 0.5)
     )
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Figures of one set of corpora."""
-    ordinary = [row for row in rows if row["corpus"] != FSDD]
+    ordinary = [row for row in rows if row["corpus"] not in STRESS]
     main = [row for row in rows if headline(row)]
     single = [row for row in ordinary if row["group"] == "single"]
     healthy = [row for row in ordinary if row["group"] == "healthy"]
@@ -89,7 +89,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
                     Counter(f["fault"] for row in _part(healthy, kind) for f in row["findings"]).most_common()
                 ),
                 "narrow_band": alarmed(
-                    [r for r in rows if r["corpus"] == FSDD and r["group"] == "healthy" and r["evidence"] == kind]
+                    [r for r in rows if r["corpus"] in STRESS and r["group"] == "healthy" and r["evidence"] == kind]
                 ),
             }
             for kind in EVIDENCE

@@ -39,10 +39,11 @@ from calib.diagnose.nulls import NullDistribution, StructureProbe, structure_pro
 from calib.diagnose.quality import add_metrics
 from calib.diagnose.reading import FOLDS, MIN_UTTERANCES, PairSet, Reader, UnusablePairError
 from calib.diagnose.scores import SecondPass
-from calib.diagnose.verdict import Evidence, decide
+from calib.diagnose.verdict import NO_SIGNAL_R, STRUCTURE_LIFT, Evidence, decide
 
 __all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "Utterance", "analyze"]
 
+_PAIRING = "pairing each prediction with another target of the same length"
 _SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
 
 
@@ -178,6 +179,8 @@ class _Analysis:
         frames = [self._frames(index) for index in sampled]
         null, probe, structure, structure_r = self._dependence(frames)
         explanation = self._explain(frames, sampled)
+        if structure == _PAIRING and abs(structure_r) > max(NO_SIGNAL_R, abs(float(s.r_w)) + STRUCTURE_LIFT):
+            explanation.findings = _mispaired(explanation.findings, float(s.r_w), structure_r)
         pass2 = SecondPass(self, chosen, calibrators.cross)
         pass2.run()
         calibrators.finish()
@@ -204,6 +207,7 @@ class _Analysis:
                 null_limit=null.limit,
                 s_w_ratio=float(s.s_w_ratio),
                 share=share,
+                chosen_share=1.0 - (after.rmse / by_name["before"].rmse) ** 2 if by_name["before"].rmse else 0.0,
                 skill=1.0 - (after.rmse / by_name["bin_mean"].rmse) ** 2 if by_name["bin_mean"].rmse else 0.0,
                 gate_ratio=after.mae / constant if constant else float("inf"),
                 identity_gate_ratio=by_name["before"].mae / constant if constant else float("inf"),
@@ -331,7 +335,7 @@ class _Analysis:
             swapped = swap_null(centred, self.seed)
             null = swapped.null
             if abs(swapped.best) > swapped.own_magnitude:
-                candidates["pairing each prediction with another target of the same length"] = swapped.best
+                candidates[_PAIRING] = swapped.best
         else:
             null = time_shift_null(centred)
         name = max(candidates, key=lambda key: abs(candidates[key]))
@@ -408,6 +412,17 @@ def _summary_numbers(s: Summary, share: float, pass2: SecondPass) -> dict[str, f
         "murphy_conditional_bias": conditional,
         "murphy_irreducible": float((1.0 - s.r**2) * s.s_y**2),
     }
+
+
+def _mispaired(findings: list[Finding], own: float, other: float) -> list[Finding]:
+    """With what pairing is confounded with dropped, where another target of the same length fits: that decides."""
+    seen = f"r within bin {own:.3f} with its own target, {other:.3f} with another one of the same length"
+    return [
+        replace(f, fault="wrong-pairs", names=("wrong-pairs",), evidence=(seen, *f.evidence))
+        if "wrong-pairs" in f.names
+        else f
+        for f in findings
+    ]
 
 
 def _contradicted(explanation: Explanation) -> tuple[str, ...]:

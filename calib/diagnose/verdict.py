@@ -207,6 +207,7 @@ class Evidence:
         null_limit: 95th percentile of the magnitude of r_w under no relation.
         s_w_ratio: within-bin sd, prediction over target.
         share: F, the removable share of the mean squared error.
+        chosen_share: what the chosen calibration, which may be one by bin, removes of it on unseen data.
         skill: out-of-sample skill (MSE) of the fit against the per-bin mean.
         gate_ratio: out-of-sample MAE after the fit over that of the best constant.
         identity_gate_ratio: the same without a fit.
@@ -230,6 +231,7 @@ class Evidence:
     null_limit: float = 1.0
     s_w_ratio: float = 0.0
     share: float = 0.0
+    chosen_share: float = 0.0
     skill: float = 0.0
     gate_ratio: float = float("inf")
     identity_gate_ratio: float = float("inf")
@@ -348,9 +350,11 @@ def decide(e: Evidence) -> Verdict:
     if refusal is None and name == "partly":
         named = [fault for fault in e.beyond_affine if fault != "unknown"]
         rest = f" ({', '.join(named)})" if named else ""
-        warnings = (
-            f"a scale and offset remove {e.share:.0%} of the squared error; the rest needs another repair{rest}",
-        )
+        what = f"a scale and offset remove {e.share:.0%} of the squared error"
+        if e.chosen_share > e.share + _MORE and not named:
+            warnings = (f"{what}, the map for each bin that was chosen {e.chosen_share:.0%} (on unseen utterances)",)
+        else:
+            warnings = (f"{what}; the rest needs another repair{rest}",)
     return Verdict(
         name,
         headline,
@@ -461,6 +465,7 @@ def _state(e: Evidence, ask: Any) -> str:
     return "partly"
 
 
+_MORE = 0.1  # of the squared error: what a map for each bin has to be worth to be spoken of
 _NOTHING = "Nothing was repaired and nothing was written"
 
 

@@ -30,8 +30,8 @@ _LIMITS = {
     "dead-bins": f"sd of a bin < {FROZEN.dead_spread:g} times the other bins', both over the target's, and r < half of theirs",
     "wrong-pairs": f"r of an utterance < {FROZEN.unpaired_r:g} times that of the good ones, in ≥ {FROZEN.unpaired_share:g} of the utterances",
     "copying": f"correlation with the previous true frame ≥ {FROZEN.copied:g}, and slope on what is new in a frame < {FROZEN.innovation:g}",
-    "oversmoothed-time": f"an inverse filter over frames removes ≥ {FROZEN.smooth_time:g} of the squared error, or the power in detail is < {FROZEN.smooth_power:g} times the target's, or ≥ {FROZEN.smooth_held:g} of the steps are held or in a line",
-    "oversmoothed-frequency": f"an inverse filter over bins removes ≥ {FROZEN.smooth_frequency:g} of the squared error, or the power in fine detail is < {FROZEN.smooth_power_strong:g} times the target's, or ≥ {FROZEN.smooth_held:g} of the steps are held or in a line",
+    "oversmoothed-time": f"power in the middle of the modulation is < {FROZEN.fall_time:g} times that in slow modulation (each over the target's), or an inverse filter over frames removes ≥ {FROZEN.smooth_time:g} of the squared error, or the power in detail is < {FROZEN.smooth_power:g} times the target's, or ≥ {FROZEN.smooth_held:g} of the steps are held or in a line",
+    "oversmoothed-frequency": f"power in fine detail is < {FROZEN.fall_frequency:g} times that in middling detail (each over the target's), or the latter < {FROZEN.fall_broad:g} times that in broad shape, or the power in fine detail is < {FROZEN.smooth_power_strong:g} times the target's, or ≥ {FROZEN.smooth_held:g} of the steps are held or in a line",
     "unknown": "what is measured lies beyond every healthy model, and no fault of the library explains it",
 }
 _UNRELATED = ("text-ignored", "untrained")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.diagnosis import cases, corpora, metrics, oracle, pages, run, simulate, summary, unlisted
+from benchmarks.diagnosis import cases, corpora, metrics, oracle, pages, run, simulate, summary, unlisted, varied
 from benchmarks.diagnosis.cases import Case, CaseData, materialise
 from benchmarks.diagnosis.inject import INJECTORS, PAIRS
 from calib.diagnose.faults.library import FAULTS
@@ -247,7 +247,7 @@ def row(truth: str | None, *said: str | dict, group: str = "single", **changes: 
         "evidence": "pairs", "findings": findings, "state": "healthy", "severity": 2, "r": 0.9, "size": 16,
         "model": "simulated", "kind": "mean", "corpus": "kerstin", "calibrators": {},
         "repair": {"repairable": False, "needed": True}, "autoregressive": False, "declared": True, "side": "prediction",
-        "seconds": 0.1, "seconds_made": 0.1, **changes,
+        "seconds": 0.1, "seconds_made": 0.1, "n_frames": 4800, **changes,
     }  # fmt: skip
 
 
@@ -300,12 +300,14 @@ def test_nothing_there_counts_states_and_what_would_be_written() -> None:
         row("untrained", state="no-signal"),
         row("text-ignored", state="weak"),
         row("wrong-pairs", state="no-signal", severity=4),
+        row("untrained", state="insufficient", n_frames=299),  # a refusal all the same
         row("wrong-pairs", state="healthy", severity=1),  # can be paired anew: not counted
     ]
     found = metrics.nothing_there(rows)
     assert (found["collapsed"]["right"], found["collapsed"]["of"]) == (1, 2)
-    assert (found["no_signal"]["right"], found["no_signal"]["of"]) == (2, 3)
-    assert (found["written"]["right"], found["written"]["of"]) == (1, 5)
+    assert (found["no_signal"]["right"], found["no_signal"]["of"]) == (2, 4)
+    assert (found["no_signal_enough"]["right"], found["no_signal_enough"]["of"]) == (2, 3)
+    assert (found["written"]["right"], found["written"]["of"]) == (1, 6)
 
 
 def test_fixable_is_wrong_where_the_repair_fails_or_nothing_is_broken() -> None:
@@ -433,3 +435,48 @@ def test_processes_change_nothing() -> None:
         assert one["repair"] == pytest.approx(other["repair"], rel=1e-8)
         for against, errors in one["calibrators"].items():
             assert errors == pytest.approx(other["calibrators"][against], rel=1e-8)
+
+
+# --- pseudo-speakers ------------------------------------------------------------------------------------------------
+
+
+def tone(seconds: float = 1.0, hertz: float = 440.0) -> np.ndarray:
+    return (0.2 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * varied.RATE)) / varied.RATE)).astype(np.float32)
+
+
+def test_a_pseudo_speaker_shares_its_settings_and_is_the_same_every_time() -> None:
+    clips = [(f"c{k}", tone(hertz=300.0 + 50 * k), "one") for k in range(6)]
+    first, second = (list(varied.readings(clips, 4, 2)) for _ in range(2))
+    assert len({key for key, _, _ in first}) == len(first) == 12
+    assert {speaker for _, _, speaker in first} == {voice.name for voice in varied.voices(4)}
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a[1], b[1])
+    rates = sorted(voice.rate for voice in varied.voices(16))
+    assert rates[0] == pytest.approx(0.82)
+    assert rates[-1] == pytest.approx(1.2)
+
+
+def test_pitch_and_rate_rise_together() -> None:
+    still = {"gain": 0.0, "tilt": 0.0, "low_cut": 0.0, "t60": 0.0, "noise": None, "sampled": varied.RATE}
+    voice = dataclasses.replace(varied.voices(4)[0], rate=1.1, **still)
+    x = tone()
+    made = np.trim_zeros(voice.speak(x, np.random.default_rng(0)))
+    assert made.size == pytest.approx(x.size / 1.1, rel=0.02)
+    peak = np.abs(np.fft.rfft(made)).argmax() * varied.RATE / made.size
+    assert peak == pytest.approx(440.0 * 1.1, rel=0.01)
+
+
+def test_a_narrow_recording_holds_nothing_above_4_khz() -> None:
+    noise = np.random.default_rng(1).normal(0.0, 0.05, varied.RATE).astype(np.float32)
+    voice = varied.voices(6, narrow=True)[0]
+    power = np.abs(np.fft.rfft(voice.speak(noise, np.random.default_rng(2)))) ** 2
+    hertz = np.fft.rfftfreq(2 * (power.size - 1), 1.0 / varied.RATE)
+    assert power[hertz > 4100].mean() < 1e-5 * power[hertz < 3500].mean()
+
+
+def test_no_simulated_model_predicts_less_than_the_guard_at_which_its_mels_stand() -> None:
+    silent = [
+        np.where(np.random.default_rng(k).random((60, 80)) < 0.05, -11.5, -5.0).astype(np.float32) for k in range(3)
+    ]
+    assert cases.floor_of(silent) == pytest.approx(-11.5)
+    assert cases.floor_of(demo_mels(3)) is None

@@ -467,6 +467,27 @@ def test_what_is_known_from_outside_qualifies_a_healthy_verdict_and_no_other() -
     assert "random: two passes differed" in broken.notes
 
 
+def test_a_map_for_each_bin_that_repairs_is_said_beside_one_scale() -> None:
+    """Shrunk about each bin's mean: one scale and offset remove little, and nothing else is left to repair."""
+    mean = np.concatenate(TARGETS).mean(axis=0)
+    d = analyze(Listed([(mean + 0.4 * (p - mean), y) for p, y in zip(GOOD, TARGETS, strict=True)]), kind="mean")
+    assert [f.fault for f in d.faults] == ["shrunken"]
+    assert d.per_bin_params is not None
+    if d.verdict.state == "partly":
+        assert any("the map for each bin that was chosen" in text for text in d.verdict.warnings)
+        assert not any("another repair" in text for text in d.verdict.warnings)
+
+
+def test_pairs_in_another_order_are_called_that_and_nothing_else() -> None:
+    """Where another target of the same length fits, that decides between what is otherwise confounded."""
+    targets = [y[:110] for y in TARGETS]
+    predictions = [p[:110] for p in GOOD]
+    d = analyze(Listed(list(zip(predictions, [*targets[1:], targets[0]], strict=True))))
+    assert d.verdict.state == "structural"
+    assert [f.names for f in d.faults] == [("wrong-pairs",)]
+    assert "with another one of the same length" in d.faults[0].evidence[0]
+
+
 def test_the_order_of_the_utterances_changes_no_figure_over_all_and_no_verdict() -> None:
     pairs = [((p + 5) / 2, y) for p, y in zip(GOOD, TARGETS, strict=True)]
     a, b = analyze(Listed(pairs)), analyze(Listed(pairs[::-1]))

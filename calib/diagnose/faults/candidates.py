@@ -85,6 +85,7 @@ class Competition:
         dead: ``(M,)`` bins to leave out.
         library: faults that may be named.
         denormalised: statistics by bin that the predictions were denormalised with, if they were.
+        heard: whether the forms were recomputed from the audio.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class Competition:
         dead: np.ndarray,
         library: frozenset[str],
         denormalised: BinReference | None = None,
+        *,
+        heard: bool = False,
     ) -> None:
-        y = sample.y
+        y, self.heard = sample.y, heard
         self.denormalised = denormalised
         self.sample, self.geometry, self.kind, self.dead, self.library = sample, geometry, kind, dead, library
         self.effective = independent(sample.n_frames)
@@ -127,6 +130,8 @@ class Competition:
                 # A form that is only nearly right gains a little everywhere, and the more the more frames there are.
                 loose = FROZEN.loose * abs(cost.fit) if form.read or "clipped" in form.faults else 0.0
                 extra = form.prior + loose + (blur if form.read else 0.0)
+                if not (form.faults or hypothesis.faults):  # what a rival gains by chance is more in a weak model
+                    extra -= FROZEN.usual * (1.0 - stats.r**2) ** 2
                 candidate = Candidate(form, hypothesis, cost, stats, terms).dearer(extra)
                 if set(candidate.faults) <= self.library:  # the two together may have a name of their own
                     yield candidate
@@ -157,8 +162,11 @@ class Competition:
         found = affine_hypotheses(stats, self.geometry, references, self.extremes)
         if form.faults:
             return found
+        plain = found
+        if self.heard:  # power itself is among the forms: the line that is nearly it need not stand for it
+            plain = [h for h in found if h.faults != ("log-power",) or h.terms.slack == 0.0]
         own = [] if self.denormalised is None else scaled_by_bin(stats, *self.denormalised)
-        return found + own + per_bin_hypotheses(stats, [self.by_bin], found)
+        return plain + own + per_bin_hypotheses(stats, [self.by_bin], found)
 
     def _blur_gain(self) -> float:
         """Nats that the target gains by the blur of the warps alone, under the identity or a free map."""

@@ -31,7 +31,8 @@ class Finding:
         confidence: calibrated share of right answers among answers like this one.
         detail: the particulars, for people.
         evidence: what was measured, a line each.
-        margin: how far the next explanation lies behind, in nats (standard errors for arrays and time).
+        margin: how far the next explanation lies behind, in nats (standard errors for arrays and time); of ``unknown``:
+            the sum over its axes of ln how many times their limit they are.
     """
 
     fault: str

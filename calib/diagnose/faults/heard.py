@@ -9,7 +9,7 @@ import numpy as np
 
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import Recomputed
-from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.sample import Sample, sounding
 from calib.diagnose.faults.structure import Step, relation
 from calib.diagnose.faults.time import all_ratios, rate_label, rate_ratios
 from calib.diagnose.faults.transforms import Form
@@ -100,7 +100,7 @@ class Heard:
 
     def sample(self, chosen: Sequence[tuple[int, int]]) -> Sample:
         """The pairs as they are, arrays and time undone: every form is compared with them on the same utterances."""
-        both = [self.time.undo(*self.arrays.undo(*self.frames[row])) for row, _ in chosen]
+        both = [self.time.undo(*sounding(*self.arrays.undo(*self.frames[row]))) for row, _ in chosen]
         return Sample([pair for pair in both if len(pair[0]) > 1])
 
     def forms(self, chosen: Sequence[tuple[int, int]]) -> Iterator[Form]:
@@ -127,11 +127,11 @@ class Heard:
 
     def _undone(self, row: int, y: np.ndarray | None) -> Pair | None:
         """The prediction with a recomputed target, arrays and time undone."""
-        return None if y is None else self.time.undo(*_laid(self.arrays, self.frames[row], y))
+        return None if y is None else self.time.undo(*sounding(*_laid(self.arrays, self.frames[row], y)))
 
     def _drifting(self, row: int, y: np.ndarray | None) -> Pair | None:
         """The same with time as it is: the form explains the drift by itself."""
-        return None if y is None else _laid(self.arrays, self.frames[row], y)
+        return None if y is None else sounding(*_laid(self.arrays, self.frames[row], y))
 
 
 def _sample(pairs: Iterable[Pair | None]) -> Sample | None:

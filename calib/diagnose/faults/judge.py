@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ __all__ = ["findings", "graded"]
 _BANKS = {"mel-scale", "fmax", "fmin"}
 _LISTED = 12  # dead bins that are named
 _CERTAIN = 10.0  # margin of what cannot be chance
+_WHOLE = 0.28  # frames from a whole one, at most
 _SMOOTH = 5.0  # margin of smoothing
+_BLURRED = 15.0  # nats of offsets by bin that a blur over bins makes
 _ALONE = 50.0  # nats, where nothing else was near
 
 
@@ -50,17 +53,27 @@ def findings(
     evidence, margin = tuple(_evidence(best, out)), _margin(out, best)
     found += [Finding(fault, _names(case, fault), 0.0, best.label, evidence, margin) for fault in faults]
     detail = list(_of_texture(case))
-    if any(finding.fault == "oversmoothed-frequency" and "in a line" in finding.evidence[0] for finding in detail):
-        # Interpolated bins are certain; what else bends the bins a little is their doing.
-        found = [finding for finding in found if finding.fault not in {"clipped", "raised-floor", *_BANKS}]
+    blur = next((finding for finding in detail if finding.fault == "oversmoothed-frequency"), None)
+    if blur is not None:
+        # What else bends the bins a little is its doing: their means, and where they are interpolated (which is certain)
+        # more than that.
+        bent = {"clipped", "raised-floor", *_BANKS} if "in a line" in blur.evidence[0] else set()
+        certain = "the target's variance" not in blur.evidence[0]  # which another bank takes from a sampler as well
+        bent |= {"equaliser"} if certain and _better_than_none(out, best) < _BLURRED else set()
+        found = [finding for finding in found if finding.fault not in bent]
     found += detail
     left = leftover(case, {finding.fault for finding in found})
+    said = _graded_by(best, found)
     if left:
         # A shift does not explain a lag that changes.
         outer = {"arrays"} if abs(out.drift) > FROZEN.drift else {"arrays", "time"}
         kept = [finding for finding in found if FAULTS[finding.fault].stage in outer]
-        found = [*kept, Finding("unknown", ("unknown",), 0.0, "", tuple(left), float(len(left)))]
-    return graded(found, misfit=best.cost.misfit, r=best.stats.r, n_frames=best.stats.n_frames)
+        texts, excess = tuple(line.text for line in left), sum(line.excess for line in left)
+        doubted = _graded_by(best, [*kept, Finding("unknown", ("unknown",), 0.0, "", texts, excess)])
+        share = doubted[-1].confidence
+        if share >= FROZEN.worth or any(share >= finding.confidence for finding in said):
+            return doubted
+    return said
 
 
 def graded(found: list[Finding], *, misfit: float, r: float, n_frames: int) -> list[Finding]:
@@ -70,6 +83,10 @@ def graded(found: list[Finding], *, misfit: float, r: float, n_frames: int) -> l
         for finding in found
     )
     return [dataclasses.replace(finding, confidence=share) for finding, share in zip(found, sure, strict=True)]
+
+
+def _graded_by(best: Candidate, found: list[Finding]) -> list[Finding]:
+    return graded(found, misfit=best.cost.misfit, r=best.stats.r, n_frames=best.stats.n_frames)
 
 
 def _of_steps(case: Case) -> Iterator[Finding]:
@@ -84,8 +101,8 @@ def _of_steps(case: Case) -> Iterator[Finding]:
 def _of_parts(case: Case) -> Iterator[Finding]:
     """What concerns some bins or some utterances only."""
     dead, unpaired = case.dead, case.out.unpaired
-    # Above the lower of two sample rates there is nothing.
-    if dead.size and "dead-bins" in case.library and "sample-rate" not in case.best.faults:
+    # Above the lower of two sample rates there is nothing; without the logarithm what is quiet hardly moves.
+    if dead.size and "dead-bins" in case.library and not {"sample-rate", "log-missing"} & set(case.best.faults):
         listed = ", ".join(map(str, dead[:_LISTED])) + (" ..." if dead.size > _LISTED else "")
         yield Finding("dead-bins", ("dead-bins",), 0.0, "", (f"{dead.size} bins hardly move: {listed}",), _CERTAIN)
     if unpaired is not None and "wrong-pairs" in case.library:
@@ -96,7 +113,9 @@ def _of_parts(case: Case) -> Iterator[Finding]:
 def _of_texture(case: Case) -> Iterator[Finding]:
     """Copies and smoothing."""
     if "copying" in case.library and (text := copied(case)):
-        others = (name for name in FAULTS["copying"].confounded if name in case.library)
+        lag = case.out.lag  # of a copy: one whole frame, as of a shift
+        near = {"shift"} if round(lag) and abs(lag - round(lag)) < _WHOLE else {"shift", "half-hop"}
+        others = (name for name in FAULTS["copying"].confounded if name in case.library & near)
         yield Finding("copying", ("copying", *others), 0.0, "", (text,), _CERTAIN)
     for fault, text in smoothings(case):
         if fault in case.library:
@@ -120,6 +139,12 @@ def _margin(out: Explanation, best: Candidate) -> float:
         if not set(other.faults) & set(best.faults) and other.faults != best.faults:
             return other.total - best.total
     return _ALONE
+
+
+def _better_than_none(out: Explanation, best: Candidate) -> float:
+    """Nats by which the best candidate is better than no fault."""
+    as_is = next((candidate for candidate in out.ranked if not candidate.faults), None)
+    return math.inf if as_is is None else as_is.total - best.total
 
 
 def _evidence(best: Candidate, out: Explanation) -> Iterator[str]:

@@ -236,6 +236,14 @@ FAULTS: dict[str, Fault] = {
             confounded=("gain",), confounded_with_audio=("gain",), catch_all=True,
         ),
         Fault(
+            "shrunken", "units", "shrunk (or stretched) about the mean of each bin",
+            "what is said is blended with the mean spectrum: an average of several models or draws, an output gain in a space"
+            " normalised by bin, too strong a regularisation",
+            "apply a map for each bin, and look for what averages the output",
+            "calib fit-scaler PAIRS",
+            severity="warn", catch_all=True,
+        ),
+        Fault(
             "gain", "units", "too loud or too quiet",
             "the audio was at another level: one offset for all values",
             "level the audio as in training, or subtract the offset",
@@ -371,4 +379,4 @@ GLOBAL_AFFINE = frozenset(
 )  # fmt: skip
 
 # ... and what a scale and offset for each bin repair beside that.
-BY_BIN = frozenset({"normalised-per-bin", "equaliser", "area-norm", "pre-emphasis"})
+BY_BIN = frozenset({"normalised-per-bin", "shrunken", "equaliser", "area-norm", "pre-emphasis"})

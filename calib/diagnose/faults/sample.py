@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Correlation", "Sample", "correlations", "jackknife_error", "whitened"]
+__all__ = ["Correlation", "Sample", "correlations", "jackknife_error", "sounding", "whitened"]
 
 _GROUPS = 16
 _BLOCK = 40  # frames, at least: beyond the autocorrelation of speech mels
@@ -152,6 +152,22 @@ class Sample:
         same = self.owner[abs(lag) :] == self.owner[: -abs(lag)]
         rows[abs(lag) :][same] = products[same]
         return Correlation(np.add.reduceat(rows, self.starts, axis=0))
+
+
+def sounding(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the digital silence before and after: frames in which all bins of the target stand at the guard.
+
+    It is there in any unit and at any level: an offset of the audio does not move it, and what it is does not depend on
+    the speech.
+    """
+    if y.shape[0] < 2:
+        return p, y
+    low = float(y.min())
+    moving = np.flatnonzero((y > low + 1e-4 * float(y.std())).any(axis=1))
+    if not moving.size:
+        return p, y
+    start, stop = int(moving[0]), int(moving[-1]) + 1
+    return (p[start:stop], y[start:stop]) if stop - start > 1 else (p, y)
 
 
 def whitened(array: np.ndarray) -> np.ndarray:

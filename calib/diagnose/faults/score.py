@@ -5,7 +5,7 @@ After a hypothesis is undone, a healthy model's prediction has, against its targ
     per-bin means that agree            b_k = (mean p'_k - mean y_k) / s_w,   of size tau_b, common part tau_g
     a spread between r s_y and s_y      log(s_p'/s_y) in [log r, 0],          the same in every bin
     bins that lie where the target's do d_b of size tau_place (see `place`)
-    levels that agree by utterance      u_i = (mean p'_i - mean y_i) / s_w,   of size tau_u
+    levels that agree by utterance      u_i = (mean p'_i - mean y_i) / s_w,   of size tau_u, and a share of sd(mean y_i)
     a correlation r that no rival beats -n/2 log(1 - r^2), tempered, n the effective number of values
 
 The cost of a hypothesis is minus its log posterior in nats: half the squared misfits, plus what its free parameters and
@@ -23,13 +23,14 @@ from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.place import Place
 from calib.diagnose.faults.sample import Sample
 
-__all__ = ["IMPOSSIBLE", "Cost", "Stats", "Terms", "independent"]
+__all__ = ["FRAMES", "IMPOSSIBLE", "Cost", "Stats", "Terms", "independent"]
 
 _SPREAD_BINS = 8.0  # independent bins out of M: neighbours say the same
-_FRAMES = 14.0  # frames between independent values
+FRAMES = 14.0  # frames between independent values
 _BANDS = 6.0  # independent values in one frame
 _UTTERANCES = 16  # that count
 _MOST = 0.9999  # of r
+_LEAST_SHRINK = 0.2  # r of an utterance below which its spread says nothing
 _MOST_PLACE = 25.0  # that one band counts: the place says that a bank is off, not how far
 _TINY = 1e-30  # of a square, in any unit
 IMPOSSIBLE = 1e6  # nats: a map under which r is not positive
@@ -101,7 +102,7 @@ class Terms:
 
 def independent(n_frames: int) -> float:
     """Independent values in so many frames of speech."""
-    return max(n_frames / _FRAMES, 1.0) * _BANDS
+    return max(n_frames / FRAMES, 1.0) * _BANDS
 
 
 class Stats:
@@ -146,8 +147,9 @@ class Stats:
             np.einsum("tm,tm->m", a, b, dtype=np.float64) / sample.n_frames for a, b in ((pc, pc), (yc, yc), (pc, yc))
         )
         live = slice(None) if dead is None or not dead.any() else ~dead
-        self.utt_pp, self.utt_yy = (
-            sample.by_utterance(np.einsum("tm,tm->t", a[:, live], a[:, live], dtype=np.float64)) for a in (pc, yc)
+        self.utt_pp, self.utt_yy, self.utt_py = (
+            sample.by_utterance(np.einsum("tm,tm->t", a[:, live], b[:, live], dtype=np.float64))
+            for a, b in ((pc, pc), (yc, yc), (pc, yc))
         )
         alive = (self.var_y > 2e-2 * np.median(self.var_y)) & (self.var_p > 1e-3 * np.median(self.var_p))
         if dead is not None:
@@ -247,19 +249,48 @@ class Stats:
         f, count = FROZEN, self.weight.size
         if count < 2:
             return np.zeros(len(left))
-        spread = 0.5 * np.log(np.maximum(self.utt_pp, _TINY) / np.maximum(self.utt_yy, _TINY))
-        uneven = float(((spread - np.median(spread)) ** 2).mean())
-        spread_misfit = np.maximum(uneven / _tau(f.tau_utterance_scale, left) ** 2 - 1.0, 0.0)
         alive = self.alive
+        own = self.mean_y[:, alive].mean(1) / self.s_w_y
         mapped = h.slope[:, alive] @ self.mean_p[:, alive].T + h.intercept[:, alive].sum(1)[:, None]
-        u = (mapped / alive.sum() - self.mean_y[:, alive].mean(1)) / self.s_w_y  # (H, U)
+        u = mapped / alive.sum() / self.s_w_y - own  # (H, U)
         middle = u @ self.weight
         # The mean error of an utterance is uncertain by what its few independent frames leave.
-        chance = 2.0 * (left**2)[:, None] * _FRAMES / (_BANDS * self.lengths)
-        tau = _tau(f.tau_utterance, left)[:, None]
+        chance = 2.0 * (left**2)[:, None] * FRAMES / (_BANDS * self.lengths)
+        # The more the levels differ by themselves, the more of that a weak model misses.
+        missed = f.missed_levels * left * self._level_spread(u, left)
+        tau = np.hypot(_tau(f.tau_utterance, left), missed)[:, None]
         level_misfit = np.maximum(((u - middle[:, None]) ** 2 / (tau**2 + chance)).mean(1) - 1.0, 0.0)
+        spread_misfit = np.maximum(self._uneven_spread() / _tau(f.tau_utterance_scale, left) ** 2 - 1.0, 0.0)
         both = np.where(h.utterance_free, 0.0, level_misfit) + spread_misfit
         return np.where(h.any_utterance, 0.0, min(count, _UTTERANCES) * both)
+
+    def _level_spread(self, u: np.ndarray, left: np.ndarray) -> np.ndarray:
+        """``(H,)`` sd of the utterances' levels, which a model of correlation r knows no better than the rest.
+
+        Several speakers, rooms or microphones differ in level. That of the targets and, with what it is shrunk by, that
+        of the predictions say it; the smaller one is free of a fault of the other side.
+        """
+        own = self.mean_y[:, self.alive].mean(1) / self.s_w_y
+        r = np.sqrt(np.maximum(1.0 - left**2, _LEAST_SHRINK**2))
+
+        def sd(values: np.ndarray) -> np.ndarray:
+            middle = values @ self.weight
+            return np.asarray(np.sqrt(((values - middle[..., None]) ** 2) @ self.weight))
+
+        return np.asarray(np.minimum(sd(own), sd(u + own) / r))
+
+    def _uneven_spread(self) -> float:
+        """Mean square by which ln spread differs by utterance, beyond what a healthy model's kind explains.
+
+        A conditional mean has in each utterance the spread of what it knows there: r times the target's.
+        """
+        spread = 0.5 * np.log(np.maximum(self.utt_pp, _TINY) / np.maximum(self.utt_yy, _TINY))
+        uneven = float(((spread - np.median(spread)) ** 2).mean())
+        if self.kind == "sample":
+            return uneven
+        r = np.abs(self.utt_py) / np.sqrt(np.maximum(self.utt_pp * self.utt_yy, _TINY))
+        known = spread - np.log(np.maximum(r, _LEAST_SHRINK))
+        return min(uneven, float(((known - np.median(known)) ** 2).mean()))
 
 
 class _Maps:

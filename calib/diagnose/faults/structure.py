@@ -20,7 +20,10 @@ Undo = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 __all__ = ["Relation", "Step", "Undo", "relation", "undo_arrays"]
 
 _ARRAYS_LIFT, _ARRAYS_R = 0.12, 0.22
+_MOVES = 0.32  # sd within bins, over that of all values, below which an array cannot have been reshaped
 _SURE = 3.5  # jackknife standard errors
+_HEAVY = 0.5  # sd: a median below that is of values without a logarithm
+_GUARD = 1e-3  # of the median, before a logarithm that is taken to look
 _PLAIN, _SOME = 0.45, 0.2  # r of an utterance that is beyond doubt, and the share of such that is
 
 
@@ -76,7 +79,31 @@ class Relation:
 
 
 def relation(sample: Sample) -> Relation:
-    """The correlation and its null: other utterances' targets, or far shifts where there are fewer than five."""
+    """The correlation and its null: other utterances' targets, or far shifts where there are fewer than five.
+
+    Of values without a logarithm only the loudest few would count, so these are compared as logarithms too, and what shows
+    more holds.
+    """
+    found = _related(sample)
+    if not (_linear(sample.p) or _linear(sample.y)):
+        return found
+    other = _related(sample.replaced(lambda p, y: (_logarithm(p, sample.p), _logarithm(y, sample.y))))
+    return other if other.exists and abs(other.r) > abs(found.r) else found
+
+
+def _linear(values: np.ndarray) -> bool:
+    """Whether values may be without a logarithm: none negative, and most of them far below the sd."""
+    return bool(values.min() >= 0.0 and float(np.median(values)) < _HEAVY * float(values.std()))
+
+
+def _logarithm(part: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of values that may be linear; others as they are."""
+    if not _linear(values):
+        return part
+    return np.asarray(np.log(np.maximum(part, np.float32(_GUARD * max(float(np.median(values)), 1e-30)))))
+
+
+def _related(sample: Sample) -> Relation:
     x, y = whitened(sample.pc), whitened(sample.yc)
     null, some = [], 0.0
     if len(sample) >= 5:
@@ -147,7 +174,7 @@ def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
     own = sample.correlation(whitened(sample.pc), whitened(sample.yc))
     best = Step(sample)
     for label, (fault, change, reverse) in _WAYS.items():
-        if fault not in library:
+        if fault not in library or (fault == "reshaped" and _still(sample)):
             continue
         undo = _of_prediction(change)
         turned = sample.replaced(undo)
@@ -164,6 +191,18 @@ def undo_arrays(sample: Sample, library: frozenset[str]) -> Step:
                 turned = sample.replaced(undo)
             best = Step(turned, (fault,), detail, sure, lift, [text], undo)
     return best
+
+
+def _still(sample: Sample) -> bool:
+    """Whether either array hardly moves within its bins, beside how the bins differ.
+
+    In a reshaped array every column holds all bins, and moves as much as those differ. Of a fixed spectrum any order
+    of the values looks like speech to one that is as steady.
+    """
+    spreads = (
+        (float(centred.std()), float(mel.std())) for mel, centred in ((sample.p, sample.pc), (sample.y, sample.yc))
+    )
+    return any(inside < _MOVES * whole for inside, whole in spreads)
 
 
 def _strange(sample: Sample, fault: str, *, target: bool) -> float:

@@ -10,10 +10,12 @@ says it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Sample, jackknife_error
 
 __all__ = ["Spectrum", "Texture", "measure"]
@@ -50,7 +52,26 @@ class Spectrum:
     @property
     def sampler(self) -> bool:
         """Whether the power is the target's where the coherence is not: what a conditional mean never has."""
-        return self.power[0] > 1.2 * self.coherence[0] + 0.05
+        coherence = self.coherence[0]
+        # Nearer to the target's than to that of a conditional mean, which is the coherence.
+        return self.power[0] > max(1.2 * coherence + 0.05, math.sqrt(coherence))
+
+    def cut_off(self, *, in_time: bool) -> str | None:
+        """Why the power falls faster than any model's knowledge does, or None.
+
+        What models know of speech falls gently: over quefrency by 1.6 in logit an octave early in training, over
+        modulation frequency with (f / 12 Hz)². From one part to the next that is a factor of four at most; a mean of
+        neighbours has a zero there.
+        """
+        f = FROZEN
+        low, middle, high = self.power
+        if in_time:
+            steep = middle < f.fall_time * low
+            text = f"power in the middle of the modulation is {middle / max(low, _TINY):.3f} of that in slow modulation"
+            return f"{text}: no uncertainty falls so fast over {{what}}" if steep else None
+        if high < f.fall_frequency * middle or middle < f.fall_broad * low:
+            return f"power falls from {low:.3f} of the target's to {middle:.3f} and {high:.4f}: too fast over {{what}}"
+        return None
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.diagnose.faults.delays import delays, misplacement
+from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry
 from calib.diagnose.faults.sample import Correlation, Sample, jackknife_error, whitened
 from calib.diagnose.faults.structure import Step, Undo
 
 __all__ = ["all_ratios", "drift_left", "rate_label", "rate_ratios", "read_off", "stretch", "undo_time"]
 
-_LAGS = range(-8, 9)
+_EDGE = 9  # frames
+_LAGS = range(-_EDGE, _EDGE + 1)
 _LIFT = 0.04  # of r, least
 _SURE = 3.0  # jackknife standard errors
 _FRACTION = 0.28  # of a frame: nearer to 0 is no shift
@@ -75,6 +78,10 @@ def undo_time(
         return step
     peak = max(lags, key=lambda lag: (abs(lags[lag].value), -abs(lag)))
     position = peak + _vertex(lags, peak)
+    if autoregressive is not False and (
+        step := _beyond_nature(sample, x, y, lags, peak, position, autoregressive, library)
+    ):
+        return step
     # A model that sees the previous true frame may well be nearer to that.
     nature = autoregressive is not False and -_FRACTION < position < 1.0 + _FRACTION
     if nature or abs(position) < _FRACTION:
@@ -103,6 +110,46 @@ def _undrifted(
     )  # fmt: skip
 
 
+def _beyond_nature(
+    sample: Sample,
+    x: np.ndarray,
+    y: np.ndarray,
+    lags: dict[int, Correlation],
+    peak: int,
+    position: float,
+    autoregressive: bool | None,
+    library: frozenset[str],
+) -> Step | None:
+    """A shift of a model that leans to the previous frame by itself, where its delays are not those of a lean."""
+    if sample.n_frames < FROZEN.few_frames or not -_EDGE < peak < _EDGE:
+        return None
+    sign = np.float32(np.sign(lags[peak].value) or 1.0)
+    found = delays(sample, sign * x, y, position)
+    moved = None if found is None else misplacement(found, lags, peak, position, autoregressive)
+    if moved is None:
+        return None
+    amount, sure, text = moved
+    whole = round(amount)
+    if abs(abs(amount) - 0.5) <= 0.5 - _FRACTION:
+        fault, late, undo = "half-hop", amount, _by_half(0.5 if amount > 0 else -0.5)
+    else:
+        fault, late, undo = "shift", float(whole), _by_whole(whole)
+    if fault not in library or not late:
+        return None
+    label = f"{late:+.2f} frames" if fault == "half-hop" else f"{whole:+d} frames"
+    own, top = abs(lags[0].value), abs(lags[peak].value)
+    lag = float(whole) if fault == "shift" else position
+    return Step(sample.replaced(undo), (fault,), label, sure, top - own, [text], undo, lag=lag)
+
+
+def _by_half(late: float) -> Undo:
+    return lambda p, y: _halved(p, y, late)
+
+
+def _by_whole(late: int) -> Undo:
+    return lambda p, y: _moved(p, y, late)
+
+
 def _unshifted(
     sample: Sample, lags: dict[int, Correlation], peak: int, position: float, library: frozenset[str]
 ) -> Step:
@@ -113,13 +160,15 @@ def _unshifted(
     lift, placed = abs(top.value) - abs(own.value), _position_sure(lags, peak, position)
     if abs(abs(position) - 0.5) <= 0.5 - _FRACTION:
         if placed > _SURE and "half-hop" in library:
-            undo: Undo = lambda p, y: _halved(p, y, position)  # noqa: E731 - kept in the step
+            undo = _by_half(position)
             label = f"{position:+.2f} frames"
             return Step(sample.replaced(undo), ("half-hop",), label, placed, lift, [text], undo, lag=position)
         return Step(sample, lag=position)
     sure = max(top.beats(own), placed)
+    if abs(peak) == _EDGE:  # it may well rise further: what has no top here is no shift
+        return Step(sample, lag=position)
     if whole and "shift" in library and sure > _SURE:
-        back: Undo = lambda p, y: _moved(p, y, whole)  # noqa: E731 - kept in the step
+        back = _by_whole(whole)
         return Step(sample.replaced(back), ("shift",), f"{whole:+d} frames", sure, lift, [text], back, lag=float(whole))
     return Step(sample, lag=position)
 

@@ -78,9 +78,11 @@ def frequency_forms(sample: Sample, geometry: BankGeometry, stretch: float) -> I
         # A warp that hardly moves anything is hardly a fault, and easily an accident.
         moved = float(np.sqrt(((warp.place - np.arange(warp.place.size)) ** 2).mean()))
         prior = f.rare + f.read + f.small_warp * float(np.exp(-2.0 * moved))
+        last = warp.place.size - 1
+        beyond = warp.place >= last  # what these bins hear, no bin of the target does
         yield Form(
             warp.faults, warp.label, y=warped(y, warp), prior=prior, read=True,
-            slack=f.slack_warp, slack_pattern=f.slack_warp,
+            ignore=beyond if beyond.sum() > 1 else None, slack=f.slack_warp, slack_pattern=f.slack_warp,
         )  # fmt: skip
     for ratio in rate_ratios(stretch):
         place = geometry.relabelled(ratio)

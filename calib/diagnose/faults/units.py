@@ -7,6 +7,7 @@ does. The table of constants is that of ``frontends.md`` in the project's resear
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ __all__ = ["RANGES", "Hypothesis", "affine_hypotheses", "per_bin_hypotheses", "s
 
 _LN10 = math.log(10.0)
 _INT16 = math.log(32768.0)
+_RANGE = re.compile(r"\[(-?\d+), (-?\d+)\]")
+_OVER = 0.1  # of a range: a model's predictions overshoot it
 
 # mel = slope * ln(magnitude) + intercept, before any clip.
 RANGES: dict[str, tuple[float, float]] = {
@@ -74,7 +77,7 @@ def affine_hypotheses(
         *_of_statistics(references),
         *_of_logarithms(geometry),
         *_of_powers(geometry),
-        *_of_ranges(geometry, extremes),
+        *(found for found in _of_ranges(geometry, extremes) if _lies_in(stats, found.label)),
         *_of_signs_and_levels(stats, geometry),
         *_free(stats, geometry),
     ]
@@ -104,11 +107,12 @@ def _of_statistics(references: list[tuple[str, float, float]]) -> Iterator[Hypot
         if sd <= 0.0:  # of what stands still: nothing was divided by that
             continue
         yield _known("normalised", f"normalised with {name}", sd, mean, near, loose=drift)
-        for label, fault, slope, intercept in (
-            ("denormalised two times too often", "denormalised-twice", 1 / sd**2, -(mean + mean / sd) / sd),
-            ("normalised twice", "normalised-twice", sd * sd, mean * sd + mean),
-        ):
-            yield _known(fault, f"{label} with {name}", slope, intercept, 2 * near, loose=2 * drift)
+        label = f"denormalised two times too often with {name}"
+        yield _known("denormalised-twice", label, 1 / sd**2, -(mean + mean / sd) / sd, 2 * near, loose=2 * drift)
+        # The second time statistics of mels are taken from values of sd 1, so that what they drift by counts sd times.
+        slack = math.hypot(near, near * sd, drift * mean)
+        label = f"normalised twice with {name}"
+        yield _known("normalised-twice", label, sd * sd, mean * sd + mean, slack, loose=2 * drift)
         label = f"denormalised once too often with {name}"
         yield _known("denormalised-twice", label, 1 / sd, -mean / sd, near, loose=drift)
         if abs(mean) > 1e-6:
@@ -140,14 +144,14 @@ def _of_logarithms(geometry: BankGeometry) -> Iterator[Hypothesis]:
 def _of_powers(geometry: BankGeometry) -> Iterator[Hypothesis]:
     """Power against magnitude: nearly a straight line, and another one for a square taken after the bank."""
     slope, shift = geometry.to_power
-    shift *= geometry.unit
+    shift *= geometry.unit / geometry.power  # the shift is that of ln power
     if geometry.power == 1:
         label = "power instead of magnitude (about a factor 2)"
         yield _known("log-power", label, 1 / slope, -shift / slope, FROZEN.slack_power)
         yield _known("log-power", "the square of the magnitude (factor 2)", 0.5, geometry.post_offset / 2)
-    if geometry.power == 2:
+    if geometry.power == 2 or not geometry.declared:
         label = "magnitude instead of power (about a factor 1/2)"
-        yield _known("log-power", label, slope, shift, FROZEN.slack_power)
+        yield _known("log-power", label, slope, shift, FROZEN.slack_power, prior=0.0 if geometry.declared else 1.0)
     yield _known("log-power", "the root of the target's quantity (factor 1/2)", 2.0, 0.0, prior=1.0)
 
 
@@ -168,6 +172,16 @@ def _of_ranges(geometry: BankGeometry, extremes: tuple[float, float]) -> Iterato
         ):
             text = f"{label} from floor to maximum"
             yield _known("range-normalised", text, slope, intercept, FROZEN.slack_range, prior=1.0)
+
+
+def _lies_in(stats: Stats, label: str) -> bool:
+    """Whether the prediction's mean spectrum lies in the range that a label names, but for a tenth of it."""
+    named = _RANGE.search(label)
+    if named is None:
+        return True
+    low, high = (float(text) for text in named.groups())
+    reach, spectrum = _OVER * (high - low), stats.bin_p[stats.alive]
+    return bool(low - reach <= spectrum.min() and spectrum.max() <= high + reach)
 
 
 def _of_signs_and_levels(stats: Stats, geometry: BankGeometry) -> Iterator[Hypothesis]:
@@ -259,6 +273,13 @@ def per_bin_hypotheses(
             terms = Terms(slope, stats.bin_y - slope * stats.bin_p, f.free_pattern, pattern_free=True)
             label = f"{plain.label}; an offset for each bin"
             out.append(Hypothesis((*plain.faults, "equaliser"), label, terms, 2 * f.rare))
+    factor = _free_slope(stats)
+    if factor is not None and factor > 0:  # shrunk or stretched about each bin's own mean
+        label = f"{factor:.3g} times as far from each bin's mean"
+        terms = Terms(
+            factor, stats.bin_y - factor * stats.bin_p, f.free_pattern + f.free_affine - f.free_level, pattern_free=True
+        )
+        out.append(Hypothesis(("shrunken",), label, terms, f.rare))
     offset = stats.bin_y - stats.bin_p
     label = f"an offset for each bin, sd {float(offset.std()):.2f}"
     terms = Terms(1.0, offset, f.free_pattern, pattern_free=True)

@@ -165,6 +165,11 @@ def _by_bin(p: np.ndarray) -> np.ndarray:
     return (p - mean) / sd
 
 
+def _shrunken(p: np.ndarray) -> np.ndarray:
+    mean, _, _, _ = statistics()
+    return mean + 0.5 * (p - mean)
+
+
 def _swapped(p: np.ndarray) -> np.ndarray:
     _, mean, sd, _ = statistics()
     return _normalised(p) * mean + sd
@@ -285,6 +290,7 @@ PLANTED: dict[str, Callable[[], Case]] = {
     "minmax-per-utterance": _own_ranges,
     "mean-std-swapped": _each(_swapped),
     "wrong-stats": _each(_wrong_statistics),
+    "shrunken": _each(_shrunken),
     "gain": lambda: of_audio(lambda x, _: 0.3 * x),
     "int16-scale": lambda: of_audio(lambda x, _: np.round(32768 * x)),
     "sign-flipped": _each(np.negative),

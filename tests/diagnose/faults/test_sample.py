@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.diagnose.faults.sample import Correlation, Sample, whitened
+from calib.diagnose.faults.sample import Correlation, Sample, sounding, whitened
 
 LENGTHS = (31, 57, 44, 90, 25, 38, 61, 47, 52)
 
@@ -121,3 +121,20 @@ def test_utterances_come_back_as_they_were_and_frames_may_go() -> None:
     np.testing.assert_array_equal(np.concatenate([y for _, y in sample.pairs()]), sample.y)
     shorter = sample.replaced(lambda p, y: (p[30:], y[30:]))
     assert shorter.lengths.tolist() == [n - 30 for n in LENGTHS if n - 30 > 1]  # one frame is no utterance
+
+
+def test_digital_silence_before_and_after_is_left_out_and_pauses_stay() -> None:
+    y = np.random.default_rng(0).normal(-5.0, 1.0, (40, 6)).astype(np.float32)
+    y[:5], y[20:23], y[-7:] = -11.5, -11.5, -11.5
+    y[8, 0] = -11.5  # one bin at the guard is no silence
+    p = np.arange(40 * 6, dtype=np.float32).reshape(40, 6)
+    a, b = sounding(p, y)
+    np.testing.assert_array_equal(a, p[5:-7])
+    np.testing.assert_array_equal(b, y[5:-7])
+
+
+def test_noise_is_no_digital_silence_and_a_constant_stays_whole() -> None:
+    y = np.random.default_rng(1).normal(-9.0, 0.1, (30, 4))
+    assert sounding(y, y)[1] is y or len(sounding(y, y)[1]) == 30
+    still = np.full((30, 4), -11.5)
+    assert len(sounding(still, still)[1]) == 30

@@ -65,12 +65,17 @@ def slow(data: list[tuple[np.ndarray, np.ndarray]], slope: float, intercept: flo
     u = by_utterance.mean(1)
     middle = float(np.dot(weights, u))
     chance = [2 * (1 - r * r) * 14 / (6 * len(y)) for y in ys]
-    levels = max(
-        np.mean([(x - middle) ** 2 / (tau(f.tau_utterance) ** 2 + c) for x, c in zip(u, chance, strict=True)]) - 1, 0
-    )
-    spread = np.array([math.log((p - p.mean(0)).std() / (y - y.mean(0)).std()) for p, y in zip(ps, ys, strict=True)])
+    # Levels that differ by themselves: those of the targets, or of the predictions less what they are shrunk by.
+    own, said = (np.array([x.mean() / s_w for x in side]) for side in (ys, ps))
+    differ = min(math.sqrt(np.dot(weights, (x - np.dot(weights, x)) ** 2)) / by for x, by in ((own, 1.0), (said, r)))
+    size = tau(f.tau_utterance) ** 2 + (f.missed_levels * left * differ) ** 2
+    levels = max(np.mean([(x - middle) ** 2 / (size + c) for x, c in zip(u, chance, strict=True)]) - 1, 0)
     # The spread is judged before the map, which only adds a constant to all of its logarithms.
-    spreads = max(np.mean((spread - np.median(spread)) ** 2) / tau(f.tau_utterance_scale) ** 2 - 1, 0)
+    alone = [(p - p.mean(0), y - y.mean(0)) for p, y in zip(ps, ys, strict=True)]
+    spread = np.array([math.log(p.std() / y.std()) for p, y in alone])
+    known = spread - np.log([abs((p * y).mean()) / (p.std() * y.std()) for p, y in alone])
+    uneven = [float(np.mean((x - np.median(x)) ** 2)) for x in (spread, known)]
+    spreads = max((uneven[0] if kind == "sample" else min(uneven)) / tau(f.tau_utterance_scale) ** 2 - 1, 0)
     fit = f.fit_weight / 2 * effective * math.log(1 - r * r)
     return Cost(level / 2, pattern / 2, outside / 2, evenness / 2, count * (levels + spreads) / 2, 0.0, fit, 0.0)
 
@@ -174,6 +179,36 @@ def test_a_conditional_mean_may_shrink_and_a_sampler_may_not() -> None:
         stats["sample"].costs([Terms(1.0, 0.0)], [0.0])[0].scale
         > stats["mean"].costs([Terms(1.0, 0.0)], [0.0])[0].scale
     )
+
+
+def spoken_by_many(seed: int, r: float, fault: float = 0.0, *, side: str = "prediction") -> Cost:
+    """Costs of a model of quality r on sixteen utterances whose levels differ by .3 of their sd.
+
+    It misses .6 of what it would miss of each level if it knew that as badly as everything else; ``fault`` adds to each.
+    """
+    rng = np.random.default_rng(seed)
+    data = []
+    for _ in range(16):
+        noise = rng.standard_normal((2, 260, M))
+        level, missed, other = rng.standard_normal(3) * (0.3, 0.18 * math.sqrt(1 - r * r), fault)
+        y = noise[0] + level
+        p = r * r * noise[0] + r * math.sqrt(1 - r * r) * noise[1] + level + missed
+        data.append((p + other, y) if side == "prediction" else (p, y + other))
+    return Stats(Sample(data), kind="mean").costs([Terms(1.0, 0.0)], [0.0])[0]
+
+
+def test_a_weak_model_of_many_speakers_misses_their_levels_and_that_is_no_fault() -> None:
+    """A tolerance from one speaker's utterances would take nearly every such model for one with another level in each."""
+    healthy = [spoken_by_many(seed, r).utterances for seed in range(8) for r in (0.4, 0.6, 0.8)]
+    assert np.quantile(healthy, 0.9) < 4.0
+    assert max(healthy) < FROZEN.unknown_utterances
+
+
+@pytest.mark.parametrize("side", ["prediction", "target"])
+def test_another_level_in_each_utterance_costs_whichever_side_it_is_on(side: str) -> None:
+    """A fault of the target may not widen the tolerance by which it is judged."""
+    faulty = [spoken_by_many(seed, 0.8, 0.9, side=side).utterances for seed in range(4)]
+    assert min(faulty) > FROZEN.rare + FROZEN.free_level + 16 * FROZEN.free_utterance
 
 
 def test_independent_values_grow_with_the_frames_and_never_vanish() -> None:

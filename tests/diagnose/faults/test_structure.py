@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 from speechlike import mel_field, prediction
 
 from calib.diagnose.faults.library import FAULTS
-from calib.diagnose.faults.sample import Sample
+from calib.diagnose.faults.sample import Sample, whitened
 from calib.diagnose.faults.structure import relation, undo_arrays
 
 LIBRARY = frozenset(FAULTS)
@@ -99,3 +100,30 @@ def test_arrays_that_lie_well_are_left_as_they_are() -> None:
     assert step.faults == ()
     assert step.sample is straight
     assert undo_arrays(Sample([(p[:, ::-1], y) for p, y in straight.pairs()]), LIBRARY - {"flipped-bins"}).faults == ()
+
+
+def test_a_steady_spectrum_is_not_taken_for_a_reshaped_array() -> None:
+    """A collapsed model: the mean spectrum and a flutter, in any order of memory as steady as speech in the other."""
+    rng = np.random.default_rng(5)
+    targets = [y for _, y in sample(10, 0.9).pairs()]
+    mean = np.concatenate(targets).mean(axis=0)
+    spectrum = np.linspace(2.0, -2.0, mean.size) + np.sin(np.arange(mean.size) / 6.0)
+    flutter = [gaussian_filter1d(rng.standard_normal(y.shape), 2.0, axis=0) for y in targets]
+    collapsed = Sample([(mean + spectrum + 0.1 * f / f.std(), y) for f, y in zip(flutter, targets, strict=True)])
+    reshaped = collapsed.replaced(lambda p, y: (np.ascontiguousarray(p).reshape(p.shape[::-1]).T, y))
+    assert undo_arrays(collapsed, LIBRARY).faults == ()
+    assert reshaped.pc.std() > 0.5 * reshaped.p.std()  # what a reshape would have made of it moves
+
+
+def test_values_without_a_logarithm_are_related_by_their_logarithms() -> None:
+    """Of exp only the loudest few count, and a sampler misses those."""
+    related = sample(9, 0.5)
+    linear = Sample([(np.exp(4.0 * p), y) for p, y in related.pairs()])
+    plain = linear.correlation(whitened(linear.pc), whitened(linear.yc)).value
+    found = relation(linear)
+    assert found.exists
+    assert found.r > plain + 0.1
+    strangers = Sample(
+        [(np.exp(4.0 * p), y) for (p, _), (_, y) in zip(sample(9, 0.5, 60).pairs(), related.pairs(), strict=True)]
+    )
+    assert not relation(strangers).exists

@@ -132,3 +132,14 @@ def test_a_drift_by_a_ratio_of_sample_rates_brings_that_rate_s_bank() -> None:
     assert form.ignore[-1]  # what would lie above the bank says nothing
     assert not form.ignore[:70].any()
     assert list(frequency_forms(of, known, 0.975)) == []
+
+
+def test_bins_that_hear_beyond_the_target_s_last_say_nothing(geometry: BankGeometry) -> None:
+    """A bank that reaches to 11,025 Hz against one to 8,000 Hz: its last bins have no counterpart."""
+    y = np.random.default_rng(0).standard_normal((50, 80)).astype(np.float32)
+    forms = {form.label: form for form in frequency_forms(Sample([(y, y)]), geometry, 1.0) if form.faults == ("fmax",)}
+    higher, lower = forms["fmax 11025 Hz"], forms["fmax 6000 Hz"]
+    assert higher.ignore is not None
+    assert higher.ignore[-1]
+    assert not higher.ignore[:60].any()
+    assert lower.ignore is None
