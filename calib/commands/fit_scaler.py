@@ -185,7 +185,8 @@ def fit_scaler(
             override=force,
         )
     )
-    o.show(render(result.judgement, forced=result.params is not None and not result.judgement.diagnosis.verdict.writes))
+    forced = result.params is not None and not result.judgement.diagnosis.verdict.writes
+    o.show(render(result.judgement, forced=forced, fitted=True))
     o.emit_json(json_, result.judgement.diagnosis.to_json(), force=force)
     if result.params is None:
         refuse(result.judgement)

@@ -454,7 +454,12 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
     }
 
 
-def render(judgement: Judgement, *, why: bool = True, forced: bool = False, first: Sequence[str] = ()) -> list[str]:
+_FIT = ": calib fit-scaler PAIRS"
+
+
+def render(
+    judgement: Judgement, *, why: bool = True, forced: bool = False, first: Sequence[str] = (), fitted: bool = False
+) -> list[str]:
     """A Diagnosis for a tired person: verdict, table, why, what to do next.
 
     Args:
@@ -462,6 +467,7 @@ def render(judgement: Judgement, *, why: bool = True, forced: bool = False, firs
         why: with the rules that decided.
         forced: a file was written all the same, so "nothing was written" would be untrue.
         first: steps that come before the diagnosis's own.
+        fitted: ``fit-scaler`` is what says it, so it does not send there.
     """
     d, unit = judgement.diagnosis, judgement.unit
     v = d.verdict
@@ -483,11 +489,10 @@ def render(judgement: Judgement, *, why: bool = True, forced: bool = False, firs
             "why (the first state whose rules all hold decides):",
             *(f"  {check.text()}" for check in v.checks),
         ]
-    lines += [
-        "",
-        "next:",
-        *(f"  {number}. {step}" for number, step in enumerate(dict.fromkeys([*first, *next_steps(d)]), 1)),
-    ]
+    steps = [*first, *next_steps(d)]
+    if fitted:
+        steps = [step.removesuffix(_FIT) for step in steps]
+    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(dict.fromkeys(steps), 1))]
     return lines
 
 

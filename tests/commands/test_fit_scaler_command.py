@@ -364,3 +364,13 @@ def test_pairs_are_not_paired_again(calib: Cli, pairs: Path) -> None:
     assert done.code == 2
     assert "PAIRS already" in done.err
     assert "calib diagnose indexed" in done.err
+
+
+def test_the_fit_does_not_send_a_person_to_the_fit(calib: Cli, pairs: Path) -> None:
+    for path in (pairs / "predictions").iterdir():
+        np.save(path, (np.load(path) * 2 - 5) / np.float32(np.log(10)))  # log10 of what the target is the ln of
+    assert "calib fit-scaler PAIRS" in calib("diagnose", pairs).out
+    done = calib("fit-scaler", pairs)
+    assert done.code == 0
+    assert "convert with the exact factor 2.302585\n" in done.out
+    assert "calib fit-scaler PAIRS" not in done.out
