@@ -13,7 +13,7 @@ import numpy as np
 
 from calib.diagnose.diagnosis import Diagnosis
 from calib.errors import UsageError
-from calib.training.collect import Sample, array
+from calib.training.collect import Sample, array, looks_transposed
 
 __all__ = ["analyze"]
 
@@ -64,7 +64,9 @@ def analyze(
     )
     if not named:
         raise UsageError("there are no pairs")
-    held = Sample([str(name) for name, _ in named], [_arrays(name, pair) for name, pair in named], speakers or {})
+    arrays = [_arrays(name, pair) for name, pair in named]
+    _time_first([str(name) for name, _ in named], [y.shape for _, y in arrays])
+    held = Sample([str(name) for name, _ in named], arrays, speakers or {})
     if isinstance(stats, (str, Path)):
         raise UsageError("stats is a file; for pairs in memory give (mean, sd)")
     fe = None if frontend is None else FrontEnd.load(frontend)
@@ -90,6 +92,27 @@ def _arrays(name: object, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     if p.ndim != 2 or p.shape != y.shape:
         raise UsageError(f"{name}: the prediction has shape {p.shape}, the target {y.shape}; both must be (T, M)")
     return p, y
+
+
+def _time_first(names: list[str], shapes: list[tuple[int, ...]]) -> None:
+    """Refuse what lies bins first: as with files, the axis whose size is the same everywhere is that of the bins.
+
+    Raises:
+        UsageError: it does, or the bins differ.
+    """
+    frames, bins = ({shape[axis] for shape in shapes} for axis in (0, 1))
+    turned = len(bins) > 1 and len(frames) == 1
+    if turned or (len(bins) == 1 and any(looks_transposed(*shape) for shape in shapes) and len(frames) == 1):
+        raise UsageError(
+            f"{names[0]}: the mels have shape {shapes[0]}: are these (M, T)? axis 0 has {shapes[0][0]} entries in {'every pair' if len(shapes) > 1 else 'this pair'}",
+            hint="transpose both: (prediction.T, target.T)",
+        )
+    if len(bins) > 1:
+        k = next(k for k, shape in enumerate(shapes) if shape[1] != shapes[0][1])
+        raise UsageError(
+            f"{names[k]}: {shapes[k][1]} bins, {names[0]} has {shapes[0][1]}",
+            hint="all pairs (T, M), of one front end",
+        )
 
 
 def _from_disk(

@@ -117,6 +117,29 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _TerminatedError
 
 
+class _Readable:
+    """Stdout whose reader may go away (``| head``): the command goes on, writes its files and keeps its exit code."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except BrokenPipeError:
+            _discard_stdout()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _discard_stdout()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run a command, and turn every outcome into its exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
@@ -124,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Its processes each use one library thread; numpy would start one a core while it is imported.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminate)
+    sys.stdout = _Readable(sys.stdout)
     sys.exit(_run(args))
 
 

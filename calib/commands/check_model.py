@@ -259,6 +259,8 @@ def model(
     split: o.Split = None,
     speaker: o.Speakers = None,
     language: o.Languages = None,
+    min_duration: o.MinDuration = None,
+    max_duration: o.MaxDuration = None,
     layout: o.Layout = None,
     limit: Annotated[
         int, typer.Option("--limit", help="Utterances to probe with, two of each speaker by turns.", min=1)
@@ -279,7 +281,7 @@ def model(
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     config = CheckModelConfig(
         source, ModelConfig(model_, checkpoint, parse_options(model_option or []), device, model_python), frontend, free_running, tuple(probe) if probe else None, columns, audio_root,
-        split, layout, limit, budget, seed, o.selection(speaker, language, None, None), no_text, one_voice,
+        split, layout, limit, budget, seed, o.selection(speaker, language, min_duration, max_duration), no_text, one_voice,
     )  # fmt: skip
     result = run(config)
     o.show(render(result))

@@ -23,7 +23,7 @@ from calib.mel.convert.converter import EDGE_FRAMES
 from calib.mel.corpus import MelReader, reader_for
 from calib.mel.frontend import FrontEnd
 
-__all__ = ["Inputs", "Unit", "examples_of", "open_inputs", "recorded_mels", "teacher"]
+__all__ = ["Inputs", "Unit", "examples_of", "is_pairs", "open_inputs", "recorded_mels", "teacher"]
 
 # Mels that differ from those of their audio by less than this share of their sd are those of their audio.
 _SAME_MEL = 0.02
@@ -110,7 +110,7 @@ def open_inputs(
         DataError: nothing there, or no recording belongs to a mel.
         UsageError: the front end of the mels is unknown; audio where mels are wanted; a layout that cannot be told.
     """
-    inputs = _pairs(path, source, layout, limit) if _is_pairs(Path(path)) else _mels(path, source, layout, limit)
+    inputs = _pairs(path, source, layout, limit) if is_pairs(Path(path)) else _mels(path, source, layout, limit)
     terminal.notice(inputs.described)
     corpus = None
     if audio is not None:
@@ -148,7 +148,8 @@ def _with(unit: Unit, audio: Any, item: Item | None) -> Unit:
     return replace(unit, audio=audio, text=text, speaker=speaker, language=language)
 
 
-def _is_pairs(path: Path) -> bool:
+def is_pairs(path: Path) -> bool:
+    """Whether it is a PAIRS folder or listing, rather than mels alone."""
     if path.suffix.lower() == ".jsonl" or (path / "pairs.jsonl").is_file():
         return True
     if not path.is_dir():

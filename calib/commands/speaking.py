@@ -25,7 +25,7 @@ from calib.speech.chunks import vocode_in_chunks
 from calib.speech.level import Level, decibels, within_full_scale
 from calib.speech.text import says_something, split_sentences
 
-__all__ = ["Spoken", "SynthConfig", "Synthesizer", "Voice", "say"]
+__all__ = ["Spoken", "SynthConfig", "Synthesizer", "Voice", "say", "vocoded", "write_spoken"]
 
 _PAUSE_SECONDS = 0.15
 _FADE_SECONDS = 0.005  # at each end of a sentence, so that joining them does not click
@@ -112,10 +112,7 @@ class Synthesizer:
 
     def vocode(self, mel: np.ndarray) -> tuple[np.ndarray, int]:
         """A mel to audio ``(L,)`` and its rate in Hz; what lies beyond full scale is still there."""
-        spec = self.vocoder.spec
-        samples, rate = checked_audio(spec, call_plugin(spec, self.vocoder.vocoder.vocode, mel))
-        gain = getattr(self.vocoder.vocoder, "last_gain", 0.0)  # Griffin-Lim turns each mel down by itself
-        return (samples * np.float32(10.0 ** (-gain / 20.0)) if gain else samples), rate
+        return vocoded(self.vocoder, mel)
 
     def speak(self, text: str, voice: Voice, *, stream: bool = False) -> Iterator[tuple[np.ndarray, int]]:
         """Samples ``(L,)`` and their rate in Hz, a sentence or (``stream``) a piece of one at a time.
@@ -134,6 +131,42 @@ class Synthesizer:
         for number, sentence in enumerate(sentences):
             pieces = vocode_in_chunks(self.vocode, self.mels(sentence, voice), hop) if stream else iter([self.vocode(self.mel(sentence, voice))])  # fmt: skip
             yield from _faded(pieces, pause=number < len(sentences) - 1)
+
+
+def vocoded(vocoder: LoadedVocoder, mel: np.ndarray) -> tuple[np.ndarray, int]:
+    """A raw mel ``(T, M)`` to audio ``(L,)`` and its rate in Hz; what lies beyond full scale is still there.
+
+    Raises:
+        PluginError: the vocoder failed.
+    """
+    samples, rate = checked_audio(vocoder.spec, call_plugin(vocoder.spec, vocoder.vocoder.vocode, mel))
+    gain = getattr(vocoder.vocoder, "last_gain", 0.0)  # Griffin-Lim turns each mel down by itself
+    return (samples * np.float32(10.0 ** (-gain / 20.0)) if gain else samples), rate
+
+
+def write_spoken(
+    output: Path, samples: np.ndarray, rate: int, started: float, *, force: bool, first: float = 0.0
+) -> Spoken:
+    """Write audio ``(L,)`` as one WAV within full scale; its figures.
+
+    Args:
+        output: the file; its folders are made.
+        samples: of any level.
+        rate: in Hz.
+        started: `time.monotonic` when the work began.
+        force: overwrite.
+        first: s until the first sound was there; 0: until now.
+
+    Raises:
+        UsageError: the file exists.
+        DataError: it cannot be written.
+    """
+    audio, gain = within_full_scale(samples)
+    write_wav(output, audio, rate, force=force)
+    meter = _Meter()
+    meter.add(audio)
+    took = time.monotonic() - started
+    return meter.spoken(rate, took, first or took, gain)
 
 
 def _how(voice: Voice) -> dict[str, Any]:
@@ -239,17 +272,13 @@ def say(synthesizer: Synthesizer, text: str, voice: Voice, output: str, *, strea
         DataError: nothing to say, or it cannot be written.
     """
     started = time.monotonic()
-    meter = _Meter()
     if stream:
-        return _streamed(synthesizer, text, voice, output, meter, started)
+        return _streamed(synthesizer, text, voice, output, _Meter(), started)
     parts, first = [], 0.0
     for samples, rate in synthesizer.speak(text, voice):  # noqa: B007 - the rate is used after the loop
         first = first or time.monotonic() - started
         parts.append(samples)
-    audio, gain = within_full_scale(np.concatenate(parts))
-    write_wav(Path(output), audio, rate, force=force)
-    meter.add(audio)
-    return meter.spoken(rate, time.monotonic() - started, first, gain)
+    return write_spoken(Path(output), np.concatenate(parts), rate, started, force=force, first=first)
 
 
 def _streamed(synthesizer: Synthesizer, text: str, voice: Voice, output: str, meter: _Meter, started: float) -> Spoken:

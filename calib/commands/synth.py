@@ -14,6 +14,7 @@ import typer
 from calib.commands import options as o
 from calib.commands.plugins import ModelConfig, VocoderConfig
 from calib.commands.speaking import Spoken, SynthConfig, Synthesizer, Voice, say
+from calib.commands.synth_mels import MelsConfig, speak_mels
 from calib.console import terminal
 from calib.data.files import ensure_writable
 from calib.errors import CalibError, DataError, UsageError, nearest
@@ -38,7 +39,7 @@ class Line:
 
 
 @app.command(
-    help="Text to speech through both JSON files: text -> mel -> calibrated mel -> vocoder -> WAV. Files of another model or front end are refused."
+    help="Text to speech through both JSON files: text -> mel -> calibrated mel -> vocoder -> WAV. Or (--mel) stored mels to WAVs, without a model. Files of another model or front end are refused."
 )
 def synth(
     text: Annotated[str | None, typer.Option("--text", help="What to say.", show_default=False)] = None,
@@ -71,6 +72,26 @@ def synth(
             show_default=False,
         ),
     ] = None,
+    mel: Annotated[
+        str | None,
+        typer.Option(
+            "--mel",
+            metavar="MELS|PAIRS",
+            help="Instead of a text: stored mels (a file or a folder), or the predictions of PAIRS; no model runs, and each becomes a WAV.",
+            show_default=False,
+        ),
+    ] = None,
+    frontend: Annotated[
+        str | None,
+        typer.Option(
+            "--frontend",
+            help="With --mel, front end of the mels; default: what PAIRS, --stats or --params say.",
+            callback=o.recognise,
+            show_default=False,
+        ),
+    ] = None,
+    layout: o.Layout = None,
+    output_space: o.OutputSpace = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -97,8 +118,20 @@ def synth(
 ) -> None:
     """Check everything that can be checked before the model runs, then speak."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force)
+    if mel is not None:
+        given = {"--text": text, "--text-file": text_file, "--stream": stream, "--checkpoint": checkpoint, "--model-option": model_option, "--model-python": model_python, "--speaker-audio": speaker_audio, "--model": model != "reference"}  # fmt: skip
+        if wrong := [name for name, value in given.items() if value]:
+            raise UsageError(f"{' and '.join(wrong)} with --mel: no model runs where the mels are given")
+        if output is None or output == "-":
+            raise UsageError("calib synth --mel needs -o: a WAV file for one mel, a folder for several")
+        chosen = VocoderConfig(vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), "cuda" if use_gpu else device, vocoder_python, convert)  # fmt: skip
+        heard = speak_mels(MelsConfig(mel, output, chosen, stats, params, frontend, layout, output_space, force))
+        o.emit_json(json_, {"spoken": heard}, force=force)
+        return
+    if wrong := [name for name, value in (("--frontend", frontend), ("--layout", layout), ("--output-space", output_space)) if value]:  # fmt: skip
+        raise UsageError(f"{' and '.join(wrong)} needs --mel: a model says what its mels are")
     if (text is None) == (text_file is None):
-        raise UsageError("give --text or --text-file, and not both")
+        raise UsageError("give --text, --text-file or --mel, and only one of them")
     if text is not None and not text.strip():
         raise UsageError("--text is empty: nothing to say")
     if text is not None and (script := other_script(text, language)):

@@ -16,9 +16,10 @@ import numpy as np
 from calib.diagnose.moments import Moments, UnitMoments, unit_moments
 from calib.errors import UsageError
 
-__all__ = ["PairCollector", "Sample", "array"]
+__all__ = ["PairCollector", "Sample", "array", "looks_transposed"]
 
 LAYOUTS = ("TM", "MT")
+_USUAL_BINS = frozenset({40, 60, 64, 72, 80, 96, 100, 120, 128, 160, 256})
 _SLACK = 8  # frames by which a prediction and its target may differ, as in PAIRS
 
 
@@ -42,6 +43,15 @@ def array(value: Any) -> np.ndarray:
             hint="of utterances that are not padded, give each to update() by itself",
         )
     return out
+
+
+def looks_transposed(frames: int, bins: int) -> bool:
+    """Whether what should be ``(frames, bins)`` is more likely ``(bins, frames)``: one mel alone, or a batch of one length.
+
+    Files are told apart by the axis whose size is the same in all of them; a first batch has no other to compare with.
+    So the sizes that mels have decide, and only where one axis has such a size and the other has none of them.
+    """
+    return frames in _USUAL_BINS and bins not in _USUAL_BINS and bins > min(_USUAL_BINS)
 
 
 def _whole(lengths: Any, frames: int) -> np.ndarray:
@@ -101,18 +111,18 @@ class PairCollector:
 
     Args:
         max_frames: most frames that the sample holds.
-        layout: ``TM`` time first, ``MT`` bins first.
+        layout: ``TM`` time first, ``MT`` bins first; None: time first, and what looks like bins first is refused.
 
     Raises:
         UsageError: an unknown layout, or a sample of fewer than 300 frames, too few to judge.
     """
 
-    def __init__(self, max_frames: int = 20_000, layout: str = "TM") -> None:
-        if layout not in LAYOUTS:
+    def __init__(self, max_frames: int = 20_000, layout: str | None = None) -> None:
+        if layout is not None and layout not in LAYOUTS:
             raise UsageError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
         if max_frames < 300:
             raise UsageError(f"max_frames is {max_frames}; fewer than 300 cannot be judged")
-        self.max_frames, self.layout = max_frames, layout
+        self.max_frames, self.layout, self._asked = max_frames, layout or "TM", layout is None
         self.n_utterances = self.n_frames = self.n_bad = self.held_frames = 0
         self.stride = 1
         self.n_empty = 0  # utterances of length 0
@@ -166,6 +176,11 @@ class PairCollector:
             out = out[None]
         if out.ndim != 3:
             raise UsageError(f"{what} has shape {out.shape}; it must be (batch, time, bins) or (time, bins)")
+        if self._asked and not self._bins and looks_transposed(out.shape[1], out.shape[2]):
+            raise UsageError(
+                f"{what} has shape {out.shape}: are these (batch, bins, time)? {out.shape[1]} is a number of mel bins, {out.shape[2]} is none",
+                hint="layout='MT'; or layout='TM' where they are (batch, time, bins) after all",
+            )
         return (out if self.layout == "TM" else out.swapaxes(1, 2)).astype(np.float32, copy=False)
 
     def _one(self, name: str, p: np.ndarray, y: np.ndarray) -> None:

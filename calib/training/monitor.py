@@ -64,6 +64,11 @@ class Reading:
         return self.diagnosis.verdict.state
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the verdict; of a healthy one, what it does not mean."""
+        return self.diagnosis.verdict.warnings
+
+    @property
     def failed(self) -> bool:
         """Whether the verdict fails, any utterance is not finite, or the reported loss is no better than a constant."""
         lost = self.standing is not None and self.standing.status == "fail"
@@ -88,6 +93,7 @@ class Reading:
         out = diagnosis_markdown(self.diagnosis, self.unit, f"validation at step {self.step}")
         held = f"Judged on {self.held_utterances:,} of {self.n_utterances:,} utterances ({self.held_frames:,} of {self.n_frames:,} frames)."
         lines = [out, plain(held), ""]
+        lines += [f"- but: {plain(words)}" for words in self.warnings if plain(words) not in out]
         if self.floors:
             lines += ["| Predictor | your loss, without weight |", "|---|--:|"]
             lines += [
@@ -115,7 +121,7 @@ class ValidationMonitor:
         weight: that the mel term is multiplied with.
         space: ``(mean, sd)`` where the loss is taken of normalised mels; None: of the mels as they are given here.
         max_frames: most frames held for the verdict; everything beyond only enters the sums.
-        layout: ``TM`` or ``MT``.
+        layout: ``TM`` or ``MT``; None: time first, and what looks like bins first is refused.
         kind: ``mean`` for L1/L2 models, ``sample`` for GAN, flow, diffusion.
         autoregressive: whether validation shows the model the previous true frame.
         unit: of a mel value, for people.
@@ -139,7 +145,7 @@ class ValidationMonitor:
         weight: float = 1.0,
         space: tuple[float, float] | None = None,
         max_frames: int = 20_000,
-        layout: str = "TM",
+        layout: str | None = None,
         kind: str | None = None,
         autoregressive: bool | None = None,
         unit: str = "mel unit",
@@ -196,6 +202,8 @@ class ValidationMonitor:
                 self.on_fail(reading)
             else:
                 _LOG.warning("%s", reading.alarm)
+        elif reading.state == "healthy" and reading.warnings:
+            _LOG.warning("step %d: %s, but: %s", step, reading.diagnosis.verdict.headline, "; ".join(reading.warnings))
         return reading
 
     def read(self, step: int, *, loss: float | None = None) -> Reading:

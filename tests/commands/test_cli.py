@@ -216,3 +216,24 @@ def test_run_json_of_somebody_else_is_left_alone_and_of_calib_is_extended(
     for name in ("one", "two"):
         assert calib(*stats, "-o", f"b/{name}.json").code == 0
     assert list(json.loads((tmp_path / "b" / "run.json").read_text())["outputs"]) == ["one.json", "two.json"]
+
+
+def test_a_reader_that_goes_away_does_not_hide_a_refusal(tmp_path: Path) -> None:
+    """``calib fit-scaler ... | head``: refused is refused, whoever reads it."""
+    script = tmp_path / "refuses.py"
+    script.write_text(
+        "import typer\nfrom calib import cli\nfrom calib.console import terminal\nfrom calib.errors import RefusedError\n\n"
+        "app = typer.Typer()\n\n\n@app.command()\ndef refuse() -> None:\n"
+        "    for _ in range(20_000):\n        terminal.result('a long table')\n"
+        "    raise RefusedError('no calibration helps')\n\n\n"
+        "if __name__ == '__main__':\n    cli.COMMANDS['refuse'] = ('refuses', '')\n    cli.main(['refuse'])\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    out = subprocess.run(
+        [sys.executable, str(script)], stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path
+    )
+    os.close(writer)
+    assert out.returncode == 5, out.stderr
+    assert "no calibration helps" in out.stderr
+    assert "BrokenPipe" not in out.stderr

@@ -309,3 +309,56 @@ def test_a_stream_that_fails_leaves_no_half_a_file(tmp_path: Path, monkeypatch: 
     assert speak(tmp_path / "s.wav", "--stream", text="One sentence. And another one. And a third.") == 3
     assert failed[0] > 1000, "the first piece was there"
     assert list(tmp_path.iterdir()) == []
+
+
+def stored(folder: Path, count: int = 2) -> Path:
+    """Mels of the demo's recordings, as any program would have left them."""
+    folder.mkdir()
+    for path in VOICES[:count]:
+        fe = FrontEnd.load("hifigan")
+        np.save(folder / f"{path.stem}.npy", fe.mel(read_audio(path, fe.sample_rate).samples))
+    return folder
+
+
+def heard(*arguments: object) -> int:
+    return _run(["synth", "--device", "cpu", *map(str, arguments)])
+
+
+def test_a_folder_of_mels_becomes_wavs_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mels = stored(tmp_path / "mels")
+    assert heard("--mel", mels, "-o", tmp_path / "out") == 2
+    assert "--frontend NAME" in capsys.readouterr().err
+    assert heard("--mel", mels, "-o", tmp_path / "out", "--frontend", "hifigan", "--json", tmp_path / "r.json") == 0
+    rows = json.loads((tmp_path / "r.json").read_text())["spoken"]
+    assert [Path(row["output"]).name for row in rows] == [f"{path.stem}.wav" for path in VOICES[:2]]
+    fe = FrontEnd.load("hifigan")
+    for row, path in zip(rows, VOICES, strict=False):
+        said = fe.mel(read_audio(Path(row["output"]), fe.sample_rate).samples)
+        true = np.load(mels / f"{path.stem}.npy")
+        n = min(len(said), len(true))
+        assert np.corrcoef(said[:n].ravel(), true[:n].ravel())[0, 1] > 0.95
+        assert row["peak_dbfs"] <= 0
+    assert heard("--mel", mels, "-o", tmp_path / "out", "--frontend", "hifigan") == 2  # nothing is overwritten
+    assert heard("--mel", mels, "-o", tmp_path / "one.wav", "--frontend", "hifigan") == 2
+    assert "give a folder" in capsys.readouterr().err
+    one = mels / f"{VOICES[0].stem}.npy"
+    assert heard("--mel", one, "-o", tmp_path / "one.wav", "--frontend", "hifigan") == 0
+    assert (tmp_path / "one.wav").is_file()
+
+
+def test_mels_are_calibrated_before_they_are_heard(tmp_path: Path) -> None:
+    mels = stored(tmp_path / "mels", 1)
+    stats, params = files(tmp_path, params={"scale_factor": 0.6})  # .5 and 2.5 would change nothing
+    plain, calibrated = tmp_path / "plain.wav", tmp_path / "calibrated.wav"
+    common = ("--mel", mels, "--frontend", "hifigan")
+    assert heard(*common, "-o", plain) == 0
+    assert heard(*common, "-o", calibrated, "--params", params, "--stats", stats) == 0
+    a, b = (read_audio(path, 22050).samples for path in (plain, calibrated))
+    assert np.abs(a - b).max() > 0.01
+
+
+def test_what_a_model_needs_is_refused_beside_mels_and_the_other_way_round(tmp_path: Path) -> None:
+    mels = stored(tmp_path / "mels", 1)
+    assert heard("--mel", mels, "-o", tmp_path / "o", "--frontend", "hifigan", "--text", "x") == 2
+    assert heard("--text", "x", "-o", tmp_path / "o.wav", "--frontend", "hifigan") == 2
+    assert heard("--mel", mels, "--frontend", "hifigan") == 2

@@ -72,6 +72,65 @@ class TextIgnored(Planted):
         )
 
 
+def syllables(text):
+    """As many words as the text has, all alike: how long it is, and nothing of what it says."""
+    return " ".join(["la"] * len(text.split()))
+
+
+class ReadsPaddingOnly(Planted):
+    """An inverted mask over the text: the attention sees the padding, and so knows how long the text is; its words never arrive."""
+
+    def teacher_force(self, batch):
+        return super().teacher_force(
+            [dataclasses.replace(u, text=syllables(u.text), id=f"{u.id} {len(u.mel)}") for u in batch]
+        )
+
+
+class ReadsOtherWords(Planted):
+    """A tokenizer that is not the training's: every text arrives as some other one of the same length."""
+
+    def teacher_force(self, batch):
+        words = [
+            "seven",
+            "ships",
+            "went",
+            "slowly",
+            "over",
+            "the",
+            "quiet",
+            "northern",
+            "water",
+            "before",
+            "winter",
+            "came",
+            "back",
+            "again",
+        ]
+        wrong = [dataclasses.replace(u, text=" ".join(words[hash_of(word) % len(words)] for word in u.text.split()), id=f"{u.id} {u.text}") for u in batch]  # fmt: skip
+        return super().teacher_force(wrong)
+
+
+def hash_of(word):
+    return sum(ord(letter) * 31**k for k, letter in enumerate(word))
+
+
+class SpeaksLengthOnly(Planted):
+    """Free running does not hear the text: a sound of the right length comes out."""
+
+    def generate(self, text, **options):
+        return super().generate(syllables(text), **options)
+
+
+class SpeaksNoise(Planted):
+    """Free running of random weights: as long as it should be, and unlike any speech."""
+
+    def generate(self, text, **options):
+        mel = super().generate(text, **options)
+        noise = np.random.default_rng(len(text)).normal(0, 1, mel.shape)
+        smooth = np.apply_along_axis(np.convolve, 0, noise, np.ones(9) / 9, "same")
+        return (mel.mean(0) + 3 * smooth).astype(np.float32)
+
+
 class DeadConditioning(Planted):
     """The speaker's vector is always the default one."""
 

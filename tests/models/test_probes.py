@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ def test_a_post_net_is_no_leak(batch):
         (planted.InvertedMask, "causality", "fail"),
         (planted.NotShifted, "causality", "fail"),
         (planted.TextIgnored, "text", "fail"),
+        (planted.ReadsPaddingOnly, "text", "fail"),
         (planted.DeadConditioning, "speaker", "fail"),
         (planted.DropoutOn, "determinism", "fail"),
         (planted.PaddingLeaks, "padding", "fail"),
@@ -86,6 +88,9 @@ def test_a_post_net_is_no_leak(batch):
         (planted.StopsEarly, "stopping", "fail"),
         (planted.Repeats, "alignment", "fail"),
         (planted.Skips, "alignment", "fail"),
+        (planted.SpeaksLengthOnly, "alignment", "fail"),
+        (planted.SpeaksNoise, "alignment", "fail"),
+        (planted.NeverTrained, "alignment", "fail"),
     ],
 )
 def test_a_planted_fault_is_found_by_its_probe(batch, fault, probe, status):
@@ -208,6 +213,135 @@ def test_free_running_ends_with_its_budget(batch):
     assert "of free running are spent" in findings["sampling"].sentence
 
 
+def finding(model, batch, probe, **changes):
+    asked = scene(model, batch)
+    for name, value in changes.items():
+        setattr(asked, name, value)
+    return next(iter(probe_all(asked, [probe])))
+
+
+def test_free_running_that_is_no_speech_of_this_text_follows_no_recording(batch):
+    """The warp of an unrelated mel runs along the diagonal: neither repeats nor skips are seen in it."""
+    for fault in (planted.SpeaksNoise, planted.SpeaksLengthOnly):
+        said = finding(fault(), batch, "alignment")
+        assert said.status == "fail"
+        assert said.sentence.startswith("what it says free running is not this recording: r ")
+        assert said.evidence["r_own_recording"] - said.evidence["r_other_recording"] < 0.05
+    healthy = finding(factory("100"), batch, "alignment")
+    assert healthy.evidence["r_own_recording"] - healthy.evidence["r_other_recording"] > 0.2
+    (flat,) = [finding(own(generate=lambda *_, **__: np.full((200, 80), -3.0)), batch, "alignment")]
+    assert flat.status == "fail"
+    assert flat.evidence["r_own_recording"] == 0
+
+
+def test_one_recording_alone_cannot_show_that_it_is_followed(batch):
+    said = finding(planted.SpeaksNoise(), batch[:1], "alignment")
+    assert said.status == "skipped"
+    assert "no other recording of another text" in said.sentence
+    assert finding(planted.Repeats(), batch[:1], "alignment").status == "fail"  # that is seen in one
+
+
+def test_another_voice_at_another_pace_is_still_its_recording(batch):
+    """Espeak's own voice, a fifth faster, says what the recording says."""
+    from calib.mel.frontend import FrontEnd
+
+    def other_voice(text, **_):
+        speech = espeak.synthesise(text, "en-gb+f2", rate=200, pitch=70)
+        assert speech.sample_rate == 22050
+        return np.asarray(FrontEnd.load("hifigan").mel(speech.samples))
+
+    said = finding(own(generate=other_voice), batch, "alignment")
+    assert said.evidence["r_own_recording"] - said.evidence["r_other_recording"] > 0.15, said.sentence
+    assert "not this recording" not in said.sentence
+
+
+def test_the_worth_of_a_text_is_that_of_its_words_and_not_of_its_length(batch):
+    padding = finding(planted.ReadsPaddingOnly(), batch, "text")
+    assert padding.evidence["change"] > 0.02  # by this alone it was taken for a reader
+    assert padding.evidence["change_reversed"] < 0.02
+    wrong = finding(planted.ReadsOtherWords(), batch, "text")
+    assert wrong.status in {"fail", "warn"}
+    assert wrong.evidence["worth"] < 0.3
+    healthy = finding(factory("100"), batch, "text")
+    assert healthy.status == "pass"
+    assert 0.6 < healthy.evidence["worth"] < 1.2
+    assert healthy.evidence["worth"] > 4 * healthy.evidence["worth_error"]
+
+
+def reader(share, noise=0.0):
+    """A decoder that has all but ``share`` of the frame from the true one before it, and the rest from its text.
+
+    What the text says is the true mel where it is the utterance's own, and an unrelated sound of the same kind elsewhere.
+    """
+
+    def make(batch):
+        true = {u.text: u.mel for u in batch}
+
+        def told(u):
+            if u.text in true:
+                return true[u.text]
+            rng = np.random.default_rng(zlib.crc32(u.text.encode()))
+            order = rng.permutation(np.arange(0, len(u.mel), 10))
+            return np.concatenate([u.mel[k : k + 10] for k in order])
+
+        def teacher_force(asked):
+            out = []
+            for u in asked:
+                before = np.vstack([u.mel[:1], u.mel[:-1]])
+                heard = told(u)
+                heard = np.vstack([heard, np.repeat(heard[-1:], max(len(u.mel) - len(heard), 0), axis=0)])[: len(u.mel)]
+                rng = np.random.default_rng(len(u.mel))
+                out.append((1 - share) * before + share * heard + noise * rng.normal(size=u.mel.shape))
+            return out
+
+        return own(teacher_force=teacher_force)
+
+    return make
+
+
+def test_a_strong_autoregressive_model_that_reads_a_little_is_no_deaf_one(batch):
+    """The previous frame carries 95 %: the error rises by hardly anything, and what the text changes is right."""
+    said = finding(reader(0.05, noise=0.5)(batch), batch, "text")
+    assert said.evidence["change"] < 0.15
+    assert said.evidence["mae_rise"] < 0.05
+    assert said.evidence["worth"] > 0.6
+    assert said.status == "pass", said.sentence
+
+
+def test_a_wrong_scale_does_not_make_a_reader_deaf(batch):
+    class Scaled(planted.Planted):
+        scale = 1.0
+
+        def teacher_force(self, batch):
+            return [self.scale * (mel - mel.mean(0)) + mel.mean(0) - 1 for mel in super().teacher_force(batch)]
+
+    for Scaled.scale in (0.4, 1.6):
+        said = finding(Scaled(), batch, "text")
+        assert said.status == "pass", said.sentence
+
+
+def test_what_a_sampler_draws_is_a_doubt_and_no_deafness(batch):
+    def draws(asked):
+        return [u.mel + np.random.default_rng(zlib.crc32(u.text.encode())).normal(0, 1, u.mel.shape) for u in asked]
+
+    assert finding(own(teacher_force=draws), batch, "text").status == "fail"
+    assert finding(own(teacher_force=draws, kind="sample"), batch, "text").status == "warn"
+
+
+def test_a_lexicon_that_knows_no_reversed_words_is_asked_for_another_text_alone(batch):
+    texts = {u.text for u in batch}
+
+    class Lexicon(planted.Planted):
+        def teacher_force(self, batch):
+            if any(u.text not in texts for u in batch):
+                raise DataError("not in the lexicon")
+            return super().teacher_force(batch)
+
+    said = finding(Lexicon(), batch, "text")
+    assert said.status == "pass"
+    assert "change_reversed" not in said.evidence
+
+
 def test_warping_finds_the_stretch_that_was_put_in():
     rng = np.random.default_rng(0)
     mel = rng.normal(size=(40, 12))
@@ -248,6 +382,14 @@ def test_the_command_says_it_in_lines_in_json_and_by_its_exit_code(tmp_path, cap
     assert "did you mean text?" in capsys.readouterr().err
     assert _run([*arguments, "--probe", "stopping", "--fail-on", "warn"]) == 10  # what was not looked at is not sound
     assert capsys.readouterr().out.startswith("NOTHING PROBED")
+
+
+def test_the_command_takes_durations(capsys):
+    asked = ["check", "model", "demo:corpus", "--language", "en", "--device", "cpu", "--probe", "movement"]
+    assert _run([*asked, "--max-duration", "2.6", "--limit", "12"]) == 0
+    short = int(capsys.readouterr().out.split(" utterance")[-2].split()[-1])
+    assert 0 < short < 12
+    assert _run([*asked, "--min-duration", "3600"]) == 3
 
 
 def test_utterances_that_the_model_refuses_are_named_and_left_out(tmp_path, capsys):

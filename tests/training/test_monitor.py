@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import subprocess
@@ -329,3 +330,57 @@ def test_training_is_left_as_it_was() -> None:
     assert pred.requires_grad
     assert pred.grad is None
     assert torch.is_grad_enabled()
+
+
+def spoken(frames: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 1, (frames + 8, 80))
+    return np.asarray(sum(noise[k : k + frames] for k in range(9)) / 3 - 5, dtype=np.float32)
+
+
+def test_a_batch_with_bins_first_is_not_taken_for_one_with_163_bins() -> None:
+    batch = np.stack([spoken(163, k).T for k in range(2)])
+    with pytest.raises(UsageError, match=r"are these \(batch, bins, time\)\?") as caught:
+        ValidationMonitor().update(batch, batch)
+    assert "layout='MT'" in str(caught.value.hint)
+    ValidationMonitor(layout="MT").update(batch, batch)
+    ValidationMonitor(layout="TM").update(batch, batch)  # said, and so believed
+    ValidationMonitor().update(batch.swapaxes(1, 2), batch.swapaxes(1, 2))
+
+
+def test_pairs_in_memory_with_bins_first_are_told_to_be_transposed() -> None:
+    import calib
+
+    turned = [(spoken(n, n).T, spoken(n, n + 1).T) for n in (831, 163)]
+    for pairs in (turned, turned[1:]):
+        with pytest.raises(UsageError, match=r"are these \(M, T\)\?") as caught:
+            calib.analyze(pairs)
+        assert "transpose" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="60 bins, utterance 0 has 80"):
+        calib.analyze([(spoken(300, 0),) * 2, (spoken(200, 1)[:, :60],) * 2])
+
+
+def test_a_reading_reports_what_qualifies_its_verdict(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Healthy, and the diagnosis has something to say against it: the log and the page have it too."""
+    import calib.training.monitor as module
+
+    judged = module.analyze
+
+    def qualified(*given: object, **named: object) -> object:
+        found = judged(*given, **named)  # type: ignore[arg-type]
+        verdict = dataclasses.replace(found.verdict, state="healthy", status="warn", warnings=("it moves .37 times as much as the target",))  # fmt: skip
+        return dataclasses.replace(found, verdict=verdict)
+
+    monkeypatch.setattr(module, "analyze", qualified)
+    monitor = ValidationMonitor()
+    for k in range(6):
+        monitor.update(spoken(300, k), spoken(300, k))
+    with caplog.at_level(logging.WARNING, logger="calib.training"):
+        reading = monitor.finish(3)
+    assert reading.warnings == ("it moves .37 times as much as the target",)
+    assert not reading.failed
+    assert "step 3: " in caplog.text
+    assert ".37 times as much" in caplog.text
+    assert "37 times as much" in reading.markdown()

@@ -4,8 +4,9 @@ Each probe alters one thing, runs the model, and compares. The map:
 
 - :mod:`~calib.models.probes.scene` - what a probe gets (a model, some utterances) and gives (a finding);
 - :mod:`~calib.models.probes.weights` - what the checkpoint filled, what was never trained, what training made of the output;
-- :mod:`~calib.models.probes.forced` - determinism, padding, causality, text, speaker, movement over time;
-- :mod:`~calib.models.probes.free` - sampling, stopping, repeats and skips.
+- :mod:`~calib.models.probes.forced` - determinism, padding, causality, speaker, movement over time;
+- :mod:`~calib.models.probes.reading` - whether the text is read, and whether what is read is what is said;
+- :mod:`~calib.models.probes.free` - sampling, stopping, whether it says the recording, repeats and skips.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from calib.errors import CalibError, DataError
-from calib.models.probes import forced, free, weights
+from calib.models.probes import forced, free, reading, weights
 from calib.models.probes.scene import Finding, NotFiniteError, Scene, TooSlowError
 
 __all__ = ["PROBES", "Finding", "Scene", "probe_all"]
@@ -31,7 +32,7 @@ PROBES: dict[str, Callable[[Scene], Finding]] = {
     "movement": forced.movement,
     "padding": forced.padding,
     "causality": forced.causality,
-    "text": forced.text,
+    "text": reading.text,
     "speaker": forced.speaker,
     "stopping": free.stopping,
     "alignment": free.alignment,

@@ -1,4 +1,4 @@
-"""Probes of teacher forcing: what the prediction depends on, and what it must not depend on."""
+"""Probes of teacher forcing: what the prediction depends on, and what it must not depend on (the text: see `reading`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 from calib.models.probes.scene import Finding, Limit, Scene, change, finite
 from calib.models.protocol import Utterance
 
-__all__ = ["causality", "determinism", "movement", "padding", "speaker", "text"]
+__all__ = ["causality", "determinism", "movement", "padding", "speaker"]
 
 SAME = Limit("change", ">", 1e-3, "units")
-TEXT = Limit("change", "<", 0.02, "units")
 VOICE = Limit("change", "<", 1e-3, "units")
 STILL = Limit("sd within bins over the target's", "<", 0.2)
 FLAT = Limit("sd within bins over the target's", "<", 0.5)
@@ -142,43 +141,6 @@ def causality(scene: Scene) -> Finding:
     return Finding("causality", "pass", f"the past does not move with the future{look}", evidence, limit)
 
 
-def text(scene: Scene) -> Finding:
-    """Each utterance with the text of another one."""
-    if len({u.text for u in scene.batch if u.text.strip()}) < 2:
-        return Finding("text", "skipped", "fewer than two different texts in the corpus")
-    texts = [u.text for u in scene.batch]
-    swapped = [dataclasses.replace(u, text=_other(texts, k)) for k, u in enumerate(scene.batch)]
-    pairs = [(s, b, u) for s, b, u in zip(scene.predict(swapped), scene.base, scene.batch, strict=True)]
-    size = float(np.sqrt(np.mean([change(s, b, scene.unit) ** 2 for s, b, _ in pairs])))
-    evidence: dict[str, float] = {"change": size}
-    if (why := scene.textless) is not None:
-        if SAME.broken(size):
-            return Finding(
-                "text", "warn", f"{why}, and another text changes the prediction by {size:.3g} units", evidence, str(SAME),
-                "leave that out if it does read the text: the probes of the text and of free running are then made",
-            )  # fmt: skip
-        return Finding("text", "skipped", f"{why}, and another text changes nothing", evidence, str(SAME))
-    worse = None
-    if scene.model.output_space == "raw":
-        right, wrong = (float(np.mean([np.abs(p[: len(u.mel)] - u.mel[: len(p)]).mean() for p, u in which])) for which in ([(b, u) for _, b, u in pairs], [(s, u) for s, _, u in pairs]))  # fmt: skip
-        worse = wrong / max(right, 1e-9) - 1
-        evidence |= {"mae_own_text": right, "mae_other_text": wrong, "mae_rise": worse}
-    if TEXT.broken(size):
-        return Finding(
-            "text", "fail", f"another text changes the prediction by {size:.3g} units: the text is not used", evidence, str(TEXT),
-            "look at the attention over the text: its mask, whether it ever becomes monotonic, and whether the encoder was restored (a model that reads no text: --no-text)",
-        )  # fmt: skip
-    if worse is not None and worse < 0.01:
-        return Finding(
-            "text", "warn", f"another text changes the prediction by {size:.3g} units, and makes it no worse ({worse:+.1%} of MAE): what is read is not what is said",
-            evidence, "rise of MAE < 1 %", "are texts and recordings paired rightly? is the tokenizer that of the training?",
-        )  # fmt: skip
-    rise = "" if worse is None else f", and its error rises by {worse:.0%}"
-    return Finding(
-        "text", "pass", f"another text changes the prediction by {size:.2g} units{rise}", evidence, str(TEXT)
-    )
-
-
 def speaker(scene: Scene) -> Finding:
     """Each utterance with the voice of another speaker: name, and reference mel."""
     names = [u.speaker for u in scene.batch]
@@ -242,12 +204,6 @@ def _apart(scene: Scene, mels: list[np.ndarray], others: list[np.ndarray]) -> fl
     if [len(mel) for mel in mels] != [len(mel) for mel in others]:
         return float("inf")
     return scene.changes(mels, others)
-
-
-def _other(texts: list[str], k: int) -> str:
-    """The text of another utterance, the nearest in length, so that what changes is what is said and not how much."""
-    candidates = [t for t in texts if t != texts[k] and t.strip()]
-    return min(candidates, key=lambda t: abs(len(t) - len(texts[k])))
 
 
 def _heard(u: Utterance) -> np.ndarray:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 
 from calib.models.probes.scene import Finding, Limit, Scene, change
+from calib.models.protocol import Utterance
 
-__all__ = ["align_frames", "alignment", "sampling", "stopping"]
+__all__ = ["Own", "align_frames", "alignment", "own_recording", "sampling", "stopping"]
 
 SAME = Limit("change", ">", 1e-3, "units")
 SHORT = Limit("length over the target's", "<", 0.5)
@@ -14,7 +18,10 @@ LONG = Limit("length over the target's", ">", 2.0)
 UNEVEN = (Limit("length over the target's", "<", 0.8), Limit("length over the target's", ">", 1.25))
 REPEAT = Limit("frames said while the recording waits", ">", 0.5, "s")
 SKIP = Limit("frames of the recording that are not said", ">", 0.5, "s")
+OTHER = Limit("r with its own recording less r with others", "<", 0.05)
+BARELY = Limit("r with its own recording less r with others", "<", 0.1)
 _TAIL = 0.2
+_OTHERS = 3  # recordings that free running is also warped onto
 
 
 def sampling(scene: Scene) -> Finding:
@@ -91,6 +98,13 @@ def alignment(scene: Scene) -> Finding:
     if (why := _unable(scene)) is not None:
         return Finding("alignment", "skipped", why)
     repeats, skips = [], []
+    own = own_recording(scene.spoken, scene.batch)
+    if own is not None and OTHER.broken(own.gap):
+        return Finding(
+            "alignment", "fail", f"what it says free running is not this recording: r {own.r:.2f} after the best warp, another recording gives r {own.r_other:.2f} (mean of {own.count} utterance{'s' * (own.count != 1)})",
+            own.evidence(), f"{OTHER}; a warning: {BARELY}, or less than 2 standard errors",
+            "listen to it: an untrained or unrestored part, a text that does not arrive, or attention that fails once no true frame leads it",
+        )  # fmt: skip
     for u, mel in scene.spoken:
         a, b = align_frames(mel, u.mel)
         loud = u.mel.mean(1) > np.percentile(u.mel.mean(1), 25)  # pauses may be as long as they like
@@ -102,20 +116,15 @@ def alignment(scene: Scene) -> Finding:
         "longest_skip_s": max(skips),
         "median_repeat_s": repeat,
         "median_skip_s": skip,
+        **({} if own is None else own.evidence()),
     }
-    limit = f"{REPEAT}; {SKIP}"
+    limit = f"{REPEAT}; {SKIP}; {OTHER}"
     bad = [
         u.id for (u, _), r, s in zip(scene.spoken, repeats, skips, strict=True) if REPEAT.broken(r) or SKIP.broken(s)
     ]
     evidence_all = {**evidence, "utterances": bad}
     if not bad:
-        return Finding(
-            "alignment",
-            "pass",
-            f"it follows the recordings of {len(repeats)} utterance{'s' * (len(repeats) != 1)}: at most {max(repeats):.2f} s said twice or held, {max(skips):.2f} s left out",
-            evidence_all,
-            limit,
-        )
+        return _followed(own, f"at most {max(repeats):.2f} s said twice or held, {max(skips):.2f} s left out", evidence_all, limit)  # fmt: skip
     status = "fail" if len(bad) > len(scene.spoken) / 2 else "warn"
     what = " and ".join(
         word
@@ -126,6 +135,88 @@ def alignment(scene: Scene) -> Finding:
         "alignment", status, f"free running {what} parts of {len(bad)} of {len(scene.spoken)} utterances (up to {max(repeats):.2f} s held, {max(skips):.2f} s left out)",
         evidence_all, limit, "listen to them; attention that jumps or stands is an alignment failure of inference, which teacher forcing hides",
     )  # fmt: skip
+
+
+def _followed(own: Own | None, said: str, evidence: dict[str, object], limit: str) -> Finding:
+    """No part is said twice or left out: which a warp of anything onto anything may show."""
+    if own is None:
+        return Finding(
+            "alignment", "skipped", f"{said}, and no other recording of another text to compare with: a warp of anything may look like that",
+            evidence, limit, "--limit 2 or more",
+        )  # fmt: skip
+    what = f"r {own.r:.2f} with the own recording after the best warp, {own.r_other:.2f} with another one"
+    if BARELY.broken(own.gap) or not own.gap > 2 * own.error:
+        return Finding(
+            "alignment", "warn", f"it hardly follows the recordings of {own.count} utterance{'s' * (own.count != 1)}: {what}",
+            evidence, f"{OTHER}; a warning: {BARELY}, or less than 2 standard errors", "listen to it; more utterances (--limit) tell more",
+        )  # fmt: skip
+    many = f"{own.count} utterance{'s' * (own.count != 1)}"
+    return Finding("alignment", "pass", f"it follows the recordings of {many} ({what}): {said}", evidence, limit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """How much more free running is its own recording than another one.
+
+    Args:
+        r: correlation within bins with the own recording after the best warp, mean of the utterances.
+        r_other: the same with recordings of other texts.
+        error: standard error of the difference; 0 of one utterance, where it is not known.
+        count: utterances.
+    """
+
+    r: float
+    r_other: float
+    error: float
+    count: int
+
+    @property
+    def gap(self) -> float:
+        """By how much the own one is nearer."""
+        return self.r - self.r_other
+
+    def evidence(self) -> dict[str, float]:
+        """As ``--json`` shows it."""
+        return {"r_own_recording": self.r, "r_other_recording": self.r_other, "r_difference_error": self.error}
+
+
+def own_recording(spoken: Sequence[tuple[Utterance, np.ndarray]], batch: Sequence[Utterance]) -> Own | None:
+    """Free running warped onto its own recording, and onto others as if they were it; None where there are no others.
+
+    The best warp of two unrelated mels correlates too, and its path runs along the diagonal. So the same mel is warped
+    onto those recordings of other texts that are nearest in length, stretched to the length of the own one: what they
+    give is what speech of that length gives, whatever is said.
+    """
+    own, others = [], []
+    for u, mel in spoken:
+        different = [v.mel for v in batch if v.text.strip() != u.text.strip()]
+        near = sorted(different, key=lambda other: abs(np.log(len(other) / len(u.mel))))[:_OTHERS]
+        if near:
+            own.append(_warped_r(mel, u.mel))
+            others.append(float(np.mean([_warped_r(mel, _stretched(other, len(u.mel))) for other in near])))
+    if not own:
+        return None
+    gaps = np.array(own) - np.array(others)
+    error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else 0.0
+    return Own(float(np.mean(own)), float(np.mean(others)), error, len(own))
+
+
+def _warped_r(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation within bins of two mels along the cheapest path; 0 where one of them stands still."""
+    i, j = align_frames(a, b)
+    x, y = (mel[at].astype(np.float64) for mel, at in ((a, i), (b, j)))
+    x, y = x - x.mean(0), y - y.mean(0)
+    size = float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
+    return float((x * y).sum() / size) if size > 1e-9 else 0.0
+
+
+def _stretched(mel: np.ndarray, frames: int) -> np.ndarray:
+    """The mel in ``frames`` frames, linearly between its own."""
+    at = np.linspace(0.0, len(mel) - 1.0, frames)
+    low = np.minimum(at.astype(int), max(len(mel) - 2, 0))
+    high = np.minimum(low + 1, len(mel) - 1)
+    share = (at - low)[:, None]
+    return np.asarray(mel[low] * (1 - share) + mel[high] * share)
 
 
 def align_frames(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
