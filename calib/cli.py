@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("calib.commands.check", "One question, one answer: data, model, loss, params, vocoder"),
     "new-adapter": (
         "calib.commands.new_adapter",
-        "A plug-in file for a model, to start from: tacotron2, fastpitch, matcha, keras, blank",
+        "A plug-in file for a model, to start from: tacotron2, fastpitch, glowtts, matcha, nemo, keras, blank",
     ),
     "schema": ("calib.commands.schema", "The JSON Schema of any file that calib writes"),
     "faults": ("calib.commands.faults", "The faults that calib knows by name: list, show"),
