@@ -186,7 +186,7 @@ def fit_scaler(
         )
     )
     forced = result.params is not None and not result.judgement.diagnosis.verdict.writes
-    o.show(render(result.judgement, forced=forced, fitted=True))
+    o.show(render(result.judgement, forced=forced, done="calib fit-scaler"))
     o.emit_json(json_, result.judgement.diagnosis.to_json(), force=force)
     if result.params is None:
         refuse(result.judgement)

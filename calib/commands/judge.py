@@ -454,11 +454,8 @@ def params_file(judgement: Judgement, *, forced: bool = False) -> dict[str, Any]
     }
 
 
-_FIT = ": calib fit-scaler PAIRS"
-
-
 def render(
-    judgement: Judgement, *, why: bool = True, forced: bool = False, first: Sequence[str] = (), fitted: bool = False
+    judgement: Judgement, *, why: bool = True, forced: bool = False, first: Sequence[str] = (), done: str = ""
 ) -> list[str]:
     """A Diagnosis for a tired person: verdict, table, why, what to do next.
 
@@ -467,7 +464,7 @@ def render(
         why: with the rules that decided.
         forced: a file was written all the same, so "nothing was written" would be untrue.
         first: steps that come before the diagnosis's own.
-        fitted: ``fit-scaler`` is what says it, so it does not send there.
+        done: the command that says it, which sends nobody to itself.
     """
     d, unit = judgement.diagnosis, judgement.unit
     v = d.verdict
@@ -489,10 +486,8 @@ def render(
             "why (the first state whose rules all hold decides):",
             *(f"  {check.text()}" for check in v.checks),
         ]
-    steps = [*first, *next_steps(d)]
-    if fitted:
-        steps = [step.removesuffix(_FIT) for step in steps]
-    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(dict.fromkeys(steps), 1))]
+    steps = dict.fromkeys([*first, *next_steps(d, done)])
+    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
     return lines
 
 

@@ -34,15 +34,16 @@ def worst_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.entry.severity))
 
 
-def own_step(finding: Finding) -> str:
-    """What to do about one finding, with its command."""
+def own_step(finding: Finding, done: str = "") -> str:
+    """What to do about one finding, with its command, unless that is ``done``: the command that says it."""
     entry = finding.entry
-    return f"{entry.next_step}: {entry.command}" if entry.command else entry.next_step
+    send = entry.command and not (done and entry.command.startswith(done))
+    return f"{entry.next_step}: {entry.command}" if send else entry.next_step
 
 
-def next_steps(diagnosis: Diagnosis) -> list[str]:
-    """What to do, the findings' steps first, none twice."""
-    steps = [own_step(finding) for finding in worst_first(diagnosis.faults)]
+def next_steps(diagnosis: Diagnosis, done: str = "") -> list[str]:
+    """What to do, the findings' steps first, none twice; ``done`` as in `own_step`."""
+    steps = [own_step(finding, done) for finding in worst_first(diagnosis.faults)]
     return list(dict.fromkeys([*steps, *diagnosis.verdict.next_steps]))
 
 
