@@ -279,7 +279,8 @@ class _Driver:
         self._more = True
         self._blamed: Counter[tuple[int, int | None]] = Counter()
         self._parts: dict[int, list[Any]] = {}  # values of the parts of a unit, as far as they are there
-        self._deaths = 0
+        self._deaths = 0  # on end, without a value in between
+        self._worked = False  # whether any value was ever worked out: until then what is given up proves nothing
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """All values."""
@@ -299,7 +300,9 @@ class _Driver:
                 else:
                     self._hands[member].popleft()
                     if isinstance(reply, Finished):
-                        self._deaths = 0
+                        self._worked = self._worked or reply.task.reason is None
+                        if self._worked:
+                            self._deaths = 0
                     found = self._take(reply)
                     if found is not None:
                         self._refill()  # the worker goes on while the value is merged

@@ -16,6 +16,7 @@ import pytest
 
 from calib.errors import DataError, UsageError
 from calib.run.engine import EngineConfig, Work, run_units
+from calib.run.local import LocalCrew
 
 TWO = EngineConfig(jobs=2)
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -86,6 +87,19 @@ class Stillborn(Squares):
 
     def start(self) -> Callable[[list[int]], list[int]]:
         os._exit(3)
+
+    def lost(self, unit: list[int], reason: str) -> list[int]:
+        del reason
+        return unit
+
+
+class Murderous(Squares):
+    """Each item of its third unit kills every worker."""
+
+    def square(self, unit: list[int]) -> list[int]:
+        if unit[0] in range(6, 9):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [x * x for x in unit]
 
 
 class Slow(Squares):
@@ -167,9 +181,17 @@ def test_a_unit_that_cannot_be_cut_and_kills_its_workers_ends_the_run(tmp_path: 
     assert "--jobs" in str(caught.value.hint)
 
 
-def test_workers_that_cannot_even_start_end_the_run() -> None:
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_workers_that_cannot_even_start_end_the_run(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Giving up item after item for it is no success: a lone worker would go on like that through the whole corpus."""
+    monkeypatch.setattr("calib.run.engine.LocalCrew", lambda work, jobs: LocalCrew(work, min(jobs, size)))
     with pytest.raises(DataError, match=r"9 worker processes on end died \(ended with code 3\), whatever they did"):
-        dict(run_units(Stillborn(100), TWO))
+        dict(run_units(Stillborn(100), EngineConfig(jobs=max(size, 2))))
+
+
+def test_a_unit_of_which_every_item_kills_is_given_up_where_workers_have_worked() -> None:
+    """Twelve deaths on end, and still a matter of the items."""
+    assert dict(run_units(Murderous(4), TWO)) == {**squares(4), 2: [-6, -7, -8]}
 
 
 def test_workers_do_not_run_ahead_of_whoever_takes_the_values(tmp_path: Path) -> None:
