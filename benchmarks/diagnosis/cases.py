@@ -29,6 +29,7 @@ SIZES = (1, 4, 16, 64)
 _CHECKPOINTS = ("step005", "step030", "step100")
 _AT_FLOOR = 0.002  # share of values that stand at the lowest one
 _NEARLY = 0.02  # of what lies below it, above it
+_ALARMS = {"dev": 6, "report": 25}  # healthy cases for each of 16 kinds of model
 _FRESH = 8  # utterances on which a repair is scored
 
 
@@ -38,7 +39,8 @@ class Case:
 
     Args:
         id: unique; also the seed.
-        group: ``healthy``, ``single``, ``pair``, ``unlisted`` or ``left-out`` (the library lacks the fault).
+        group: ``healthy``, ``single``, ``pair``, ``unlisted``, ``left-out`` (the library lacks the fault) or ``alarm``
+            (healthy as well; so many that a rate of one in a hundred shows).
         corpus: name.
         size: utterances wanted; fewer where the corpus has fewer.
         model: ``simulated`` or a checkpoint of the reference model.
@@ -291,6 +293,7 @@ class _Builder:
         for name in unlisted.UNLISTED:
             for severity in (1, 2, 3, 4):
                 self._add("unlisted", (name,), severity=severity, r=self._pick((0.7, 0.9, 0.98)))
+        self._alarms()  # last, so that the others are the same with and without them
         return self.cases
 
     def _healthy(self) -> None:
@@ -305,6 +308,13 @@ class _Builder:
         for r in (0.7, 0.98) * len(self.stress):
             for kind in KINDS:
                 self._add("healthy", corpus=self.stress[0], r=r, kind=kind, size=4)
+
+    def _alarms(self) -> None:
+        for r in QUALITIES[1:]:
+            for kind in KINDS:
+                for autoregressive in (False, True):
+                    for _ in range(_ALARMS[self.which]):
+                        self._add("alarm", r=r, kind=kind, autoregressive=autoregressive)
 
     def _single(self, fault: str) -> None:
         injector = INJECTORS[fault]

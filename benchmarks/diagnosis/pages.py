@@ -53,8 +53,11 @@ def _set(s: Figures) -> list[str]:
     lines += ["### Faults, and what is said instead", "", *_faults(s), "", *_failing(s), "", "### False alarms", ""]
     for key in ("r", "kind", "autoregressive", "utterances"):
         lines += [*_breakdown(key, {e: s["false_alarms"][e][key] for e in EVIDENCE}), ""]
+    lines += ["The many healthy models of 16 utterances:", ""]
+    lines += [*_breakdown("r", {e: s["false_alarms"][e]["many_r"] for e in EVIDENCE}), ""]
     for e in EVIDENCE:
         lines.append(f"- said of healthy models ({e}): {_plain(s['false_alarms'][e]['said']) or 'nothing'}")
+        lines.append(f"- said of the many ({e}): {_plain(s['false_alarms'][e]['many_said']) or 'nothing'}")
     lines += ["", "### Where *unknown* is right", ""]
     for group in ("left_out", "unlisted"):
         lines += [f"- {group.replace('_', ' ')} ({e}): {_plain(s[group][e]['said'])}" for e in EVIDENCE]
@@ -100,6 +103,7 @@ def _headline(s: Figures) -> list[str]:
             of("fault named with the highest confidence", "headline", "named_first"),
             of("fault named, and nothing else", "headline", "named_alone"),
             of("healthy model: false alarm, the same cells", "false_alarms", "headline"),
+            of("... with many more of them", "false_alarms", "many"),
             of("healthy model: false alarm, all cells", "false_alarms", "all"),
             of("healthy model: false alarm, 8 kHz recordings", "false_alarms", "narrow_band"),
             of("two faults: both named", "pairs_of_faults", "both"),

@@ -46,6 +46,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     main = [row for row in rows if headline(row)]
     single = [row for row in ordinary if row["group"] == "single"]
     healthy = [row for row in ordinary if row["group"] == "healthy"]
+    many = [row for row in main if row["group"] == "healthy"] + [row for row in ordinary if row["group"] == "alarm"]
 
     def named(part: Sequence[Row]) -> dict[str, Any]:
         return share(metrics.found(row, row["truth"][0]) for row in part)
@@ -80,6 +81,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             kind: {
                 "all": alarmed(_part(healthy, kind)),
                 "headline": alarmed(_part(main, kind, group="healthy")),
+                "many": alarmed(_part(many, kind)),
+                "many_r": by(_part(many, kind), _quality, alarmed),
+                "many_said": dict(
+                    Counter(f["fault"] for row in _part(many, kind) for f in row["findings"]).most_common()
+                ),
                 "r": by(_part(healthy, kind), _quality, alarmed),
                 "kind": by(_part(healthy, kind), lambda row: row["kind"], alarmed),
                 "autoregressive": by(_part(healthy, kind), lambda row: row["autoregressive"], alarmed),
