@@ -182,7 +182,12 @@ def nothing_there(rows: Iterable[Row]) -> dict[str, Any]:
     return {
         "collapsed": share(row["state"] == "collapsed" for row in dead if row["truth"] == ["collapsed"]),
         "no_signal": share(row["state"] in {"no-signal", "collapsed"} for row in dead if row["truth"] != ["collapsed"]),
-        # In fewer frames than the verdict asks for it says so, and refuses as well.
+        # In fewer frames than the verdict asks for (design.md 5) it says so, and refuses as well.
+        "collapsed_enough": share(
+            row["state"] == "collapsed"
+            for row in dead
+            if row["truth"] == ["collapsed"] and row["n_frames"] >= MIN_FRAMES
+        ),
         "no_signal_enough": share(
             row["state"] in {"no-signal", "collapsed"}
             for row in dead

@@ -126,6 +126,7 @@ def _states(s: Figures) -> list[str]:
     dead, fix = s["nothing_there"], s["fixable"]
     rows = [
         ("collapsed: state *collapsed*", _share(dead["collapsed"])),
+        ("... where there are the 300 frames that a verdict needs", _share(dead["collapsed_enough"])),
         ("text ignored, untrained, foreign pairs: state *no-signal* or *collapsed*", _share(dead["no_signal"])),
         ("... where there are the 300 frames that a verdict needs", _share(dead["no_signal_enough"])),
         ("of all these: a parameter file would be written", _share(dead["written"])),

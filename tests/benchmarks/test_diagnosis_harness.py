@@ -297,6 +297,7 @@ def test_nothing_there_counts_states_and_what_would_be_written() -> None:
     rows = [
         row("collapsed", state="collapsed"),
         row("collapsed", state="no-signal"),
+        row("collapsed", state="insufficient", n_frames=200),
         row("untrained", state="no-signal"),
         row("text-ignored", state="weak"),
         row("wrong-pairs", state="no-signal", severity=4),
@@ -304,10 +305,11 @@ def test_nothing_there_counts_states_and_what_would_be_written() -> None:
         row("wrong-pairs", state="healthy", severity=1),  # can be paired anew: not counted
     ]
     found = metrics.nothing_there(rows)
-    assert (found["collapsed"]["right"], found["collapsed"]["of"]) == (1, 2)
+    assert (found["collapsed"]["right"], found["collapsed"]["of"]) == (1, 3)
+    assert (found["collapsed_enough"]["right"], found["collapsed_enough"]["of"]) == (1, 2)
     assert (found["no_signal"]["right"], found["no_signal"]["of"]) == (2, 4)
     assert (found["no_signal_enough"]["right"], found["no_signal_enough"]["of"]) == (2, 3)
-    assert (found["written"]["right"], found["written"]["of"]) == (1, 6)
+    assert (found["written"]["right"], found["written"]["of"]) == (1, 7)
 
 
 def test_fixable_is_wrong_where_the_repair_fails_or_nothing_is_broken() -> None:
