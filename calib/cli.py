@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -186,6 +187,9 @@ def _run(args: list[str]) -> int:
         if hasattr(error, "message") and hasattr(error, "hint"):  # CalibError, and ParamsError of the vendorable module
             return _fail(error, verbose)
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's usage errors
+            given = _given(error, args)
+            if given:
+                error.message = f"{error.message} (given: {given})"  # type: ignore[attr-defined]
             error.show()
             return int(error.exit_code)
         terminal.error(f"error: this is a bug in calib: {type(error).__name__}: {error}")
@@ -193,6 +197,15 @@ def _run(args: list[str]) -> int:
             raise
         terminal.error("  run again with -v for the traceback, and report it", style=None)
         return 1
+
+
+def _given(error: Any, args: Sequence[str]) -> str:
+    """What an option was given that cannot be, as ``--limit -1``; "" where the message has it."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for option, value in itertools.pairwise(args):
+        if option in names and repr(value) not in error.message:
+            return f"{option} {value}"
+    return next((each for each in args if each.partition("=")[0] in names and "=" in each), "")
 
 
 def _interrupted() -> int:

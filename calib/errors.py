@@ -17,7 +17,11 @@ Every message carries the offending value and, where one exists, the next step a
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
+import os
+import pathlib
 from collections.abc import Iterable
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "PluginError",
     "RefusedError",
     "UsageError",
+    "missing",
     "nearest",
 ]
 
@@ -105,3 +110,33 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         else f"{len(names)} are known, from {names[0]} to {names[-1]}"
     )
     return f"did you mean {' or '.join(close)}? {listing}" if close else listing
+
+
+_LOOKED_AT = 2000  # names of a folder
+
+
+def missing(path: str | os.PathLike[str], option: str = "", what: str = "file or folder") -> DataError:
+    """The error of a path that is not there: the nearest name beside it, or what else is there.
+
+    Args:
+        path: as it was given.
+        option: that gave it, for example ``--params``.
+        what: was looked for.
+
+    Example:
+        >>> missing("/no/such/pairs").hint
+        'its folder /no/such does not exist either'
+    """
+    there = pathlib.Path(path)
+    hint = f"its folder {there.parent} does not exist either"
+    with contextlib.suppress(OSError):  # a folder that cannot be listed, a name that is too long
+        names = sorted(entry.name for entry in itertools.islice(there.parent.iterdir(), _LOOKED_AT))
+        close = difflib.get_close_matches(there.name, names, n=1, cutoff=0.5)
+        shown = [name for name in names if not name.startswith(".")]
+        hint = f"the folder {there.parent.resolve()} is empty"
+        if close:
+            hint = f"did you mean {there.parent / close[0]}?"
+        elif shown:
+            more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+            hint = f"the folder {there.parent.resolve()} holds {', '.join(shown[:3])}{more}"
+    return DataError(f"{option} {path}: no such {what}".strip(), hint=hint)

@@ -35,7 +35,7 @@ from calib.vocoders.weights import put_weight, weight_names, weight_of
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Affine", "affine_of", "fold_buffers", "fold_first", "fold_last", "fold_residual", "has_buffers", "pass_through", "residual", "the_first", "the_last"]  # fmt: skip
+__all__ = ["Affine", "affine_of", "fold_buffers", "fold_first", "fold_last", "fold_residual", "has_buffers", "pass_through", "residual", "same_size", "the_first", "the_last"]  # fmt: skip
 
 _LISTED = 8
 # What the first layer is called in the vocoders that calib knows.
@@ -154,6 +154,12 @@ def the_first(tensors: Mapping[str, torch.Tensor], layer: str | None, n_mels: in
             return name
     fitting = [name for name in _layers(tensors) if weight_of(tensors, name).shape[1] == n_mels]
     return _only(fitting, "the first one")
+
+
+def same_size(tensors: Mapping[str, torch.Tensor], layer: str) -> list[str]:
+    """The other layers with as many outputs: any of them may stand between this one and the mel."""
+    size = weight_of(tensors, layer).shape[0]
+    return [name for name in _layers(tensors) if name != layer and weight_of(tensors, name).shape[0] == size]
 
 
 def has_buffers(tensors: Mapping[str, torch.Tensor], n_mels: int) -> bool:

@@ -279,7 +279,10 @@ def _read(path: str | os.PathLike[str], schema: str, keys: tuple[str, ...]) -> d
         raise ParamsError(f"{path}: expected a JSON object, got {type(data).__name__}")
     missing = [key for key in keys if key not in data]
     if missing:
-        raise ParamsError(f"{path}: lacks {' and '.join(missing)}; it has {', '.join(list(data)[:8]) or 'no keys'}")
+        raise ParamsError(
+            f"{path}: lacks {' and '.join(missing)}; it has {', '.join(list(data)[:8]) or 'no keys'}",
+            hint="make it with calib stats or calib fit-scaler",
+        )
     found = data.get("schema")
     if found is None:
         warnings.warn(

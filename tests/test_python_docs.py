@@ -53,7 +53,7 @@ def test_memory_and_disk_give_one_verdict(pairs: dict[str, tuple[np.ndarray, np.
     assert from_disk.verdict == held.verdict
     assert from_disk.summary == held.summary
     assert _run(["diagnose", str(tmp_path / "pairs"), "--json", str(tmp_path / "d.json")]) == 0
-    assert json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))["verdict"] == held.verdict.to_json()
+    assert json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))["verdict"] == held.to_json()["verdict"]
 
 
 def test_what_does_not_fit_is_an_error_with_the_value(

@@ -157,7 +157,28 @@ _STATISTICS = {
     "mean-std-swapped": _with_statistics(lambda x, mean, std: (x - mean) / std * mean + std),
 }
 
+
+def _drifting(plan: Plan, value: tuple[str, float], side: str, rng: np.random.Generator) -> None:
+    """The level moves along a straight line in dB, up or down: so far in every utterance, or so fast."""
+    way, size = value
+    size = size / _DB * rng.choice((-1.0, 1.0))
+
+    def drifted(x: np.ndarray) -> np.ndarray:
+        t = np.arange(len(x), dtype=np.float64)
+        line = t / max(len(x) - 1, 1) if way == "whole" else t * (256.0 / 22050.0)
+        return np.asarray(x + size * line[:, None])
+
+    plan.after(side).append(each(drifted))
+
+
 UNIT_FAULTS: dict[str, Injector] = {
+    "level-drift": Injector(
+        ("4 dB from start to end", "1.5 dB a second", "10 dB from start to end", "4 dB a second"),
+        (("whole", 4.0), ("second", 1.5), ("whole", 10.0), ("second", 4.0)),
+        _drifting,
+        sides=_BOTH,
+        least=4,
+    ),
     **{name: Injector(_DRIFT_NAMES, _DRIFT, apply) for name, apply in _STATISTICS.items()},
     "normalised-per-bin": Injector(
         _DRIFT_NAMES, _DRIFT, _with_statistics(lambda x, mean, std: (x - mean) / std, per_bin=True)

@@ -71,21 +71,26 @@ def identifiable(case: Case, made: Made) -> dict[str, bool]:
         for name in ("log_guard", "log_eps", "spectrum_eps"):
             out[name] = False
         return out
-    out |= _guards(fe, made.inner, linear, fine=fine, normalised=normalised)
+    out |= _guards(fe, made.inner, linear, fine=fine, normalised=normalised, cut=case.cut)
     return out
 
 
-def _guards(fe: FrontEnd, samples: np.ndarray, linear: np.ndarray, *, fine: bool, normalised: bool) -> dict[str, bool]:
+def _guards(fe: FrontEnd, samples: np.ndarray, linear: np.ndarray, *, fine: bool, normalised: bool, cut: int = 0) -> dict[str, bool]:  # fmt: skip
     """Whether the kind and the value of the guard, and what is added to the spectrum, show in enough cells.
 
     Kind and value are two things: cells of digital silence lie at the guard's value under a clamp and under a sum alike.
     And what is added to a power spectrum is, times the nearly equal sums of the filters, added to every output: a sum of
-    two such constants is told from one constant only where it differs from the best one.
+    two such constants is told from one constant only where it differs from the best one. Cells on a clamp's wall tell
+    it whatever was added to the spectrum before. Frames that were cut off tell nothing, nor do frames at the end that
+    hold one value in all bins: those may as well have been overwritten.
     """
+    linear = linear[cut:]
     kind = value = spectrum = False
     eps = fe.log_eps
     if fe.log_guard == "clamp":
         seen = linear <= eps
+        last = len(seen) - int(np.argmin(seen.all(1)[::-1])) if not seen.all() else 0  # frames before the silent end
+        seen[last:] = False
         # A wall by bin (after statistics) needs cells in many bins.
         value = bool(seen.sum() >= _WALL and (seen.any(0).mean() > 0.2 or not normalised))
         kind = value and bool((seen & (linear > 0.05 * eps)).sum() >= _WALL)  # a sum would lift these to other places
@@ -93,7 +98,7 @@ def _guards(fe: FrontEnd, samples: np.ndarray, linear: np.ndarray, *, fine: bool
         value = fine and bool((eps / np.maximum(linear, 1e-30) > 0.03).sum() >= _CELLS)
         kind = fine and bool((np.log(linear + eps) - np.log(np.maximum(linear, eps)) > 0.03).sum() >= _CELLS)
     if fe.spectrum_eps:
-        bare = np.asarray(dataclasses.replace(fe, spectrum_eps=1e-30).linear(samples), np.float64)
+        bare = np.asarray(dataclasses.replace(fe, spectrum_eps=1e-30).linear(samples), np.float64)[cut:]
         added = eps if fe.log_guard == "add" else 0.0
 
         def guarded(x: np.ndarray, sum_: float) -> np.ndarray:
@@ -107,7 +112,7 @@ def _guards(fe: FrontEnd, samples: np.ndarray, linear: np.ndarray, *, fine: bool
         spectrum = fine and min(lifted, alone) >= _CELLS
         if fe.log_guard == "add" and alone < _CELLS and level > _TENTH * eps:
             value = False  # one constant, as large as both, explains it
-        if lifted >= _CELLS:
+        if lifted >= _CELLS and fe.log_guard != "clamp":
             kind = value = False  # two guards at once: the oracle does not say which one a cell is due to
     return {"log_guard": kind, "log_eps": value, "spectrum_eps": spectrum if fe.spectrum_eps else True}
 

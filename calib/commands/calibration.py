@@ -18,7 +18,7 @@ from calib.errors import DataError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.params import MelNormalizer, MelScaler
 
-__all__ = ["Calibration", "Consumer", "load_calibration", "refuse_twice"]
+__all__ = ["Calibration", "Consumer", "load_calibration", "refuse_twice", "stored_mels"]
 
 
 PARAMS_NAME = "mel_scaling_params.json"
@@ -79,6 +79,23 @@ class Calibration:
         )
 
 
+def stored_mels(frontend: FrontEnd, header: Mapping[str, Any], output_space: str | None) -> Consumer:
+    """Mels that lie on disk, in the place of a model: PAIRS say whose they are, and in which space.
+
+    Args:
+        frontend: of the mels.
+        header: of the PAIRS; empty for mels alone.
+        output_space: ``--output-space``, before what the header says.
+
+    Raises:
+        UsageError: there is no such space.
+    """
+    space = output_space or header.get("output_space") or "raw"
+    if space not in {"raw", "normalized"}:
+        raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
+    return Consumer("the mels", frontend, space, header.get("model_id"), header.get("model_options", {}))
+
+
 def load_calibration(params: Path | None, stats: Path | None, model: Consumer) -> Calibration:
     """Read the two JSON files and refuse those of another model or front end.
 
@@ -121,6 +138,9 @@ def load_calibration(params: Path | None, stats: Path | None, model: Consumer) -
             terminal.notice("--stats without --params: the model gives raw mels, so nothing is denormalised")
             return Calibration()
         return Calibration(normalizer=normalizer)
+    folded = scaler.extra.get("folded")
+    if isinstance(folded, dict) and folded.get("proven") is False:
+        terminal.warning(f"{params}: of a fold that was never proven by running the model (calib fold --unproven)")
     check_identity("frontend_id", scaler.frontend_id, model.frontend.id, str(params), model.spec)
     check_identity("model_id", scaler.model_id, model.model_id, str(params), model.spec)
     _check_options(scaler, model, str(params))

@@ -180,6 +180,15 @@ def render(check: DataCheck) -> list[str]:
     return lines + [f"skipped  {what}" for what in _joined(check.findings, "skipped")]
 
 
+def _brief(check: DataCheck) -> list[str]:
+    wrong = [finding for finding in check.findings if finding.status in {"fail", "warn"}]
+    return o.brief(
+        check.sentence + ".",
+        [f"{f.status.upper()}  {QUESTIONS[f.key].title}: {f.measured}" for f in wrong],
+        [QUESTIONS[f.key].next for f in wrong],
+    )
+
+
 def _joined(findings: Sequence[Finding], status: str) -> list[str]:
     """What was measured, or why not: one line for all findings that say the same."""
     titles: dict[str, list[str]] = {}
@@ -228,6 +237,6 @@ def data(
     check = run(
         CheckDataConfig(source, frontend, columns, audio_root, split, layout, limit, jobs, allow_skipped, select)
     )
-    o.show(render(check))
+    o.show(render(check), _brief(check))
     o.emit_json(json_, check.to_json(), force=force)
     o.gate(fail_on, check.status, check.sentence)

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from calib.commands import options as o
-from calib.commands.check_loss_text import MOST_VALUES, LossConfig, LossResult, number, render
+from calib.commands.check_loss_text import MOST_VALUES, LossConfig, LossResult, number, render, short
 from calib.commands.judge import check_identity, differing_fields, params_warnings
 from calib.commands.opening import Opening
 from calib.commands.statsinput import doubts_of_data, is_statistics, load_normalizer
@@ -403,6 +403,6 @@ def loss(
         raise UsageError(
             f"--fail-on {fail_on} needs a loss to judge", hint="give --value, or PAIRS with the model's predictions"
         )
-    o.show(render(result))
+    o.show(render(result), short(result))
     o.emit_json(json_, result.to_json(), force=force)
     o.gate(fail_on, result.status or "pass", result.headline)

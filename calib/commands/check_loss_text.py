@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from calib.commands.options import brief
 from calib.console import table
 from calib.diagnose.loss import AT, CONSTANTS, Floor, Loss, SplitReading, Standing, stand
 
-__all__ = ["MOST_VALUES", "SCHEMA", "LossConfig", "LossResult", "number", "render"]
+__all__ = ["MOST_VALUES", "SCHEMA", "LossConfig", "LossResult", "number", "render", "short"]
 
 SCHEMA = "calib/loss-floors/1"
 MOST_VALUES = 2
@@ -154,6 +155,12 @@ def render(result: LossResult) -> list[str]:
     lines += [f"skipped: {', '.join(what)}: {reason}" for reason, what in reasons.items()]
     steps = _next(result)
     return lines + (["", "next:", *(f"  {k}. {step}" for k, step in enumerate(steps, 1))] if steps else [])
+
+
+def short(result: LossResult) -> list[str]:
+    """What ``-q`` shows."""
+    said = [text for standing in result.standings for text in _said(result, standing)[:1]]
+    return brief(result.headline + ".", said, _next(result))
 
 
 def _said(result: LossResult, s: Standing) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from calib.commands.opening import Opening
 from calib.commands.plugins import LoadedModel, ModelConfig, open_model
 from calib.console import terminal
 from calib.data.audio import audio_file
+from calib.data.checkpoints import read_checkpoint
 from calib.data.sources import Item, Select
 from calib.errors import DataError, UsageError, nearest
 from calib.mel.corpus import MelReader, reader_for
@@ -134,6 +135,7 @@ def run(config: CheckModelConfig) -> CheckModelResult:
             config.no_text, config.one_voice,
         )  # fmt: skip
         scene.base = base
+        scene.stored = _stored(loaded.model, config.model.checkpoint)
         findings = list(_told(probe_all(scene, config.probes), len(config.probes or PROBES)))
     findings.sort(key=lambda finding: _WORST[finding.status])
     return CheckModelResult(loaded, findings, [u.id for u in batch], skipped)
@@ -157,6 +159,12 @@ def _accepted(
             if one is batch[-1] and not out:
                 raise
     return [one for one, _ in out], [mel for _, mel in out]
+
+
+def _stored(model: AcousticModel, checkpoint: str | None) -> Callable[[], Mapping[str, Any]] | None:
+    """Reads all tensors of the checkpoint, those beside the weights (averages) too; None where it is no file."""
+    path = getattr(model, "checkpoint_file", None) or checkpoint
+    return (lambda: read_checkpoint(path).tensors) if path is not None and Path(path).is_file() else None
 
 
 def _load_again(config: ModelConfig) -> AcousticModel:
@@ -230,6 +238,12 @@ def render(result: CheckModelResult) -> list[str]:
     return lines
 
 
+def _brief(result: CheckModelResult) -> list[str]:
+    wrong = [f for f in result.findings if f.status in {"fail", "warn"}]
+    causes = [f"{_MARKS[f.status]}  {f.probe}: {f.sentence}" for f in wrong]
+    return o.brief(result.sentence + ".", causes, [f.advice for f in wrong if f.advice])
+
+
 def model(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Held-out corpus: any SOURCE with texts.", show_default=False)
@@ -284,6 +298,6 @@ def model(
         split, layout, limit, budget, seed, o.selection(speaker, language, min_duration, max_duration), no_text, one_voice,
     )  # fmt: skip
     result = run(config)
-    o.show(render(result))
+    o.show(render(result), _brief(result))
     o.emit_json(json_, result.to_json(), force=force)
     o.gate(fail_on, result.status, result.sentence)

@@ -15,6 +15,7 @@ from calib.commands.statsinput import load_normalizer
 from calib.console import terminal
 from calib.diagnose.audit import Audit, Numbers, Reading, audit
 from calib.diagnose.audit.file import check_file, stored_numbers
+from calib.diagnose.audit.numbers import corr
 from calib.errors import UsageError
 from calib.params import MelScaler, ParamsWarning
 
@@ -36,8 +37,8 @@ _LABELS = {
     "rmse_before": "RMSE before {} mel units",
     "rmse_after": "RMSE after {} mel units",
     "claimed_gain": "claimed gain {}x",
-    "n_utterances": "fitted on {} utterances",
-    "stats_utterances": "statistics of {} utterances",
+    "n_utterances": "utterances of the fit {}",
+    "stats_utterances": "utterances of the statistics {}",
     "static_r": "r of a static spectrum {}",
     "static_mae": "MAE of a static spectrum about {} mel units",
     "method": "method {}",
@@ -119,7 +120,10 @@ def run(config: ParamsConfig) -> ParamsResult:
     try:
         given = Numbers(**{name: value for name, (value, _) in numbers.items()})
     except ValueError as error:
-        raise UsageError(f"these numbers cannot be: {error}") from None
+        raise UsageError(
+            f"these numbers cannot be: {error}",
+            hint="look at the option or file that it came from; a number that is not known is left out",
+        ) from None
     stored = [] if config.file is None else check_file(content, stats)
     return ParamsResult(audit(given, stored), numbers)
 
@@ -148,10 +152,16 @@ def render(result: ParamsResult) -> list[str]:
     return lines
 
 
+def _brief(a: Audit) -> list[str]:
+    wrong = [f for f in a.findings if f.status in {"fail", "warn"}]
+    causes = [f"{f.status.upper()}  {f.title}: {f.measured}" for f in wrong]
+    return o.brief(a.headline + ".", causes, [f.next_step for f in wrong if f.next_step])
+
+
 def _read(reading: Reading) -> str:
     """One reading of scale and offset, and whether it can be."""
     meant = "normalized mels" if reading.space == "normalized" else "mel units"
-    r = "r cannot be told" if reading.r is None else f"r = {reading.r:.4f}"
+    r = "r cannot be told" if reading.r is None else f"r = {corr(reading.r)}"
     state = f"cannot be: {reading.contradictions[0]}" if reading.contradictions else "nothing speaks against it"
     return f"read as leading to {meant}: {r}; {state}"
 
@@ -170,7 +180,7 @@ def params(
         ),
     ] = None,
     scale: Annotated[float | None, _option("--scale", "Slope of the calibration (scale_factor).")] = None,
-    offset: Annotated[float | None, _option("--offset", "Its offset.")] = None,
+    offset: Annotated[float | None, _option("--offset", "Intercept of the calibration (offset).")] = None,
     mel_mean: Annotated[float | None, _option("--mel-mean", "Mean that mels are normalised with.")] = None,
     mel_std: Annotated[float | None, _option("--mel-std", "SD that mels are normalised with.")] = None,
     pred_mean: Annotated[
@@ -197,7 +207,10 @@ def params(
             "What scale and offset lead to: normalized mels (what the file means) or raw ones; without FILE and this, both are tried.",
         ),
     ] = None,
-    n_utterances: Annotated[int | None, _option("--n-utterances", "How many utterances the fit was made on.")] = None,
+    n_utterances: Annotated[
+        int | None,
+        typer.Option("--n-utterances", help="How many utterances the fit was made on.", min=1, show_default=False),
+    ] = None,
     stats: o.StatsFile = None,
     force: o.Force = False,
     fail_on: o.FailOn = "never",
@@ -225,6 +238,6 @@ def params(
         "n_utterances": n_utterances,
     }
     result = run(ParamsConfig(file, stats, {name: value for name, value in flags.items() if value is not None}))
-    o.show(render(result))
+    o.show(render(result), _brief(result.audit))
     o.emit_json(json_, result.to_json(), force=force)
     o.gate(fail_on, result.audit.status, result.audit.headline)

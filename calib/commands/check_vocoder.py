@@ -7,6 +7,7 @@ other domains, rates and speeds -> `decide`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,14 +23,19 @@ from calib.commands.plugins import VocoderConfig
 from calib.console import table, terminal
 from calib.data.audio import read_audio, resample, write_wav
 from calib.data.files import ensure_writable
+from calib.data.remote import is_url
+from calib.data.sources import Item
+from calib.data.sources.spread import spread_over
 from calib.errors import CalibError, DataError, PluginError, UsageError
 from calib.mel.frontend import FrontEnd
 from calib.vocoders.check.measure import Copy, likeness, measure
-from calib.vocoders.check.verdict import LIMITS, Heard, Tried, VocoderVerdict, decide
+from calib.vocoders.check.verdict import LIMITS, Heard, Tried, VocoderVerdict, decide, reference
 
 __all__ = ["Result", "VocoderCheckConfig", "render", "run"]
 
+_REFERENCE = "griffin-lim"
 _CLIPS = 4
+_FARTHEST, _REMOTE = 20_000, 64  # recordings of a source among which the clips are chosen; of one behind a URL
 _LONGEST, _SEARCHED = 6.0, 1.5  # seconds of a clip; of the clip that other domains are tried on
 _LEAST = 0.5  # s
 _PATIENCE = 90.0  # s that trying other domains may take
@@ -132,7 +138,7 @@ class _Check:
 
         self.config = config
         spec, options = config.vocoder.spec, dict(config.vocoder.options)
-        if spec == "griffin-lim" and config.frontend is not None:
+        if spec == _REFERENCE and config.frontend is not None:
             options.setdefault("frontend", FrontEnd.load(config.frontend))
         device = resolve_device(config.vocoder.device)
         self.vocoder = load_vocoder(spec, config.vocoder.checkpoint, device, options, python=config.vocoder.python)
@@ -162,6 +168,8 @@ class _Check:
     def run(self) -> Result:
         """All of it."""
         clips = self._clips()
+        if self.config.vocoder.spec == _REFERENCE:
+            return self._reference(clips)
         with terminal.progress("copy synthesis", len(clips)) as progress:
             made = []
             for name, x in clips:
@@ -187,17 +195,35 @@ class _Check:
             verdict, self.config.vocoder.spec, self.whole, self.declared, self.rows, heard, self.skipped, self.notes, self.written
         )  # fmt: skip
 
+    def _reference(self, clips: Sequence[tuple[str, np.ndarray]]) -> Result:
+        """Griffin-Lim beside nothing: held against itself, any answer would flatter."""
+        with terminal.progress("copy synthesis", len(clips)) as progress:
+            for name, x in clips:
+                self._vocoded(name, x, _REFERENCE)
+                progress.advance(len(x) / self.frontend.sample_rate)
+        copies = [row.copy for row in self.rows]
+        heard = Heard((), copies, self.errors, self.nonfinite)
+        verdict = reference(copies) if copies else decide(heard)
+        if self.config.output is not None:
+            self._natural(clips)
+        return Result(
+            verdict, _REFERENCE, self.whole, self.declared, self.rows, heard, self.skipped, self.notes, self.written
+        )
+
     # --- what goes in -------------------------------------------------------------------------------------------
 
     def _clips(self) -> list[tuple[str, np.ndarray]]:
-        """Name and prepared audio of the first recordings that can be used, at the front end's rate."""
+        """Name and prepared audio of recordings from all over the source, at the front end's rate."""
         c = self.config
-        source = Opening(c.source, c.columns, c.audio_root, c.split).announced()
+        opening = Opening(c.source, c.columns, c.audio_root, c.split)
+        source = opening.announced()
+        items = list(itertools.islice(source.unwatched(), _REMOTE if is_url(opening.place) else _FARTHEST))
         rate = self.frontend.sample_rate
         preparing = dataclasses.replace(self.whole, preemphasis=0.0)
         clips: list[tuple[str, np.ndarray]] = []
         reasons: list[str] = []
-        for item in source:
+        used: list[Item] = []
+        for item in spread_over(items):
             if item.audio is None:
                 reasons.append(f"{item.id}: no audio")
                 continue
@@ -212,6 +238,7 @@ class _Check:
                 reasons.append(f"{item.id}: too short or silent")
                 continue
             clips.append((item.id, x))
+            used.append(item)
             if len(clips) == (c.limit or _CLIPS):
                 break
         if not clips:
@@ -219,6 +246,11 @@ class _Check:
                 f"{c.source}: no recording can be used: {'; '.join(reasons[:3]) or 'it names none'}",
                 hint="a folder of speech, half a second or more each",
             )
+        voices, all_voices = len({item.speaker for item in used}), len({item.speaker for item in items})
+        of_voices = "" if all_voices == 1 else f", {voices} of {all_voices} speakers"
+        self.notes.append(
+            f"clips: {', '.join(item.id for item in used[:_LISTED])}{' ...' if len(used) > _LISTED else ''}; spread over {len(items)} recordings{of_voices}"
+        )
         if reasons:
             self.notes.append(
                 f"left out: {'; '.join(reasons[:3])}{f'; and {len(reasons) - 3} more' if len(reasons) > 3 else ''}"
@@ -244,12 +276,12 @@ class _Check:
         self.seconds = (time.monotonic() - started) / max(len(mel) * hop, 1e-3)
         return samples, rate
 
-    def _vocoded(self, name: str, x: np.ndarray) -> tuple[np.ndarray, int] | None:
+    def _vocoded(self, name: str, x: np.ndarray, who: str = "vocoder") -> tuple[np.ndarray, int] | None:
         mel = self.frontend.mel(x)
         made = self._call(mel)
         if made is not None:
-            self.rows.append(Row(name, "vocoder", measure(x, mel, *made, self.frontend)))
-            self._write(f"{name}.vocoder.wav", *made)
+            self.rows.append(Row(name, who, measure(x, mel, *made, self.frontend)))
+            self._write(f"{name}.{who}.wav", *made)
         return made
 
     def _griffin_lim(self, clips: Sequence[tuple[str, np.ndarray]]) -> None:
@@ -462,7 +494,13 @@ def vocoder(
     audio_root: o.AudioRoot = None,
     split: o.Split = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="Clips to synthesise; default: 4.", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            "--limit",
+            help="Clips to synthesise; default: 4, spread over the source and its speakers.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     device: o.Device = "auto",
     force: o.Force = False,
@@ -480,6 +518,9 @@ def vocoder(
         vocoder_, vocoder_checkpoint, options, "cpu" if vocoder_ == "griffin-lim" else device, vocoder_python
     )
     result = run(VocoderCheckConfig(source, config, frontend, limit, output, columns, audio_root, split, force))
-    o.show(render(result))
+    v = result.verdict
+    o.show(
+        render(result), o.brief(f"{v.headline}: {v.sentence}.", [f"warning: {w}." for w in v.warnings], v.next_steps)
+    )
     o.emit_json(json_, result.to_json(), force=force)
     o.gate(fail_on, result.verdict.status, result.verdict.headline)

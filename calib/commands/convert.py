@@ -19,7 +19,7 @@ import typer
 
 from calib import __version__
 from calib.commands import options as o
-from calib.commands.calibration import Calibration, Consumer, load_calibration
+from calib.commands.calibration import Calibration, load_calibration, stored_mels
 from calib.commands.convert_input import Inputs, Unit, examples_of, open_inputs, recorded_mels, teacher
 from calib.commands.convert_output import Output, counted
 from calib.console import duration, terminal
@@ -40,6 +40,7 @@ SCHEMA = "calib/conversion/1"
 REPORT_NAME, MAP_NAME, LEDGER_NAME = "conversion.json", "conversion.npz", "ledger.jsonl"
 
 # What nothing better than the embedded corpus can say.
+_EXPECTED = 3  # which of the lines before the work names the error
 _SYNTHETIC = "measured on the synthetic voices that come with calib; real speech came out at 0.8 to 1.5 times that, see benchmarks/convert"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -97,8 +98,8 @@ def run(config: ConvertConfig) -> ConvertResult:
         raise UsageError(f"--layout is {config.layout!r}; it must be one of {', '.join(LAYOUTS)} or pairs", hint="how the given mels lie on disk is --input-layout TM or MT")  # fmt: skip
     with threadpool_limits(1):  # small products: a second library thread only spins
         work = _Work(config)
-        for line in work.lines():
-            terminal.result(line)
+        lines = work.lines()
+        o.show(lines, [lines[0], lines[_EXPECTED]])
         if config.dry_run:
             return ConvertResult(work.content({}, Skipped()), Skipped(), [])
         result = work.write()
@@ -131,12 +132,9 @@ class _Work:
     # --- before anything is written -------------------------------------------------------------------------------
 
     def _calibration(self) -> Calibration:
-        """As `calib synth` does it, with the same checks; the model is what the pairs say of it."""
-        config, header = self.config, self.inputs.header
-        space = config.output_space or header.get("output_space") or "raw"
-        if space not in {"raw", "normalized"}:
-            raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
-        made = Consumer("the mels", self.source, space, header.get("model_id"), header.get("model_options", {}))
+        """As `calib synth --mel` does it; the model is what the pairs say of it."""
+        config = self.config
+        made = stored_mels(self.source, self.inputs.header, config.output_space)
         return load_calibration(config.params, config.stats, made)
 
     def _plan(self) -> Plan:
@@ -219,7 +217,7 @@ class _Work:
         return Converter(self.plan, found.ridge, found.measured) if alike else None
 
     def lines(self) -> list[str]:
-        """What to expect, for people."""
+        """What to expect, for people; at `_EXPECTED` the error."""
         words = {"recompute": "recomputed from the recordings", "exact": "exact", "fitted": "approximate, fitted", "inverted": "approximate, by inversion alone"}[self.plan.how]  # fmt: skip
         out = [f"{_name(self.source, self.config.source)} -> {_name(self.target, self.config.target)}: {words}", f"why: {self.plan.why}", f"calibration: {self._calibrated()}"]  # fmt: skip
         measured = None if self.converter is None else self.converter.measured
@@ -499,8 +497,8 @@ def convert(
             terminal.notice(f"... and {len(result.notices) - 10} more such notices")
         for line in result.skipped.lines():
             terminal.warning(f"skipped {line}")
-        for line in summary(result.content):
-            terminal.result(line)
+        done = summary(result.content)
+        o.show(done, done[:1])
         terminal.result(f"written: {output} ({duration(time.monotonic() - started)})")
     o.emit_json(json_, result.content, force=force)
 

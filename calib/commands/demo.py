@@ -150,6 +150,17 @@ def demo(
     folder = output or Path("reports/demo")
     started = time.monotonic()
     results = run_demo(folder, force=force, limit=limit)
+    if quiet:
+        for case, result in zip(CASES, results, strict=True):
+            terminal.result(f"{case.name}: {result.judgement.diagnosis.verdict.headline}", "bold")
+    else:
+        _tell(results)
+    terminal.result(f"index: {folder / 'index.html'} ({duration(time.monotonic() - started)})")
+    _check(results)
+
+
+def _tell(results: list[RunResult]) -> None:
+    """The table of the cases, and what became of each."""
     terminal.result()
     header = [
         "case",
@@ -181,5 +192,3 @@ def demo(
             )
         terminal.result(f"  {result.report.html}")
     terminal.result()
-    terminal.result(f"index: {folder / 'index.html'} ({duration(time.monotonic() - started)})")
-    _check(results)

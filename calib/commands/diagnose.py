@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import JudgeConfig, judge, render
+from calib.commands.judge import JudgeConfig, judge, render, short
 from calib.commands.plugins import VocoderConfig
 from calib.errors import UsageError
 
@@ -64,7 +64,6 @@ def diagnose(
     """Judge and print."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
     from calib.commands.legs import legs, render_legs, wanted
-    from calib.diagnose.faults.library import FAULTS
     from calib.models.loading import parse_options
 
     of_a_vocoder = (("checkpoint", vocoder_checkpoint), ("option", vocoder_option), ("python", vocoder_python))
@@ -89,14 +88,16 @@ def diagnose(
     diagnosis = judgement.diagnosis
     found = None if want is None else legs(judgement, want, params=params, stats=stats)
     if found is None:
-        o.show(render(judgement))
+        o.show(render(judgement), short(judgement))
         o.emit_json(json_, diagnosis.to_json(), force=force)
         o.gate(fail_on, diagnosis.status, diagnosis.verdict.headline)
         return
-    if any(entry.free_running is not None for entry in judgement.pairs.entries):
-        for name in ("free running", *(fault.id for fault in FAULTS.values() if fault.needs == "free-running")):
-            diagnosis.skipped.pop(name, None)  # a leg of its own now
     alone = render(judgement, first=found.next_steps)
-    o.show([*render_legs(found), "", f"P-T by itself: {alone[0]}", *alone[1:]])
-    o.emit_json(json_, {**diagnosis.to_json(), "legs": found.to_json()}, force=force)
+    verdict = f"{found.headline}: {found.sentence}."
+    o.show(
+        [*render_legs(found), "", f"P-T by itself: {alone[0]}", *alone[1:]],
+        short(judgement, verdict=verdict, first=found.next_steps),
+    )
+    plain = diagnosis.to_json(first=found.next_steps)
+    o.emit_json(json_, {**plain, "legs": found.to_json()}, force=force)
     o.gate(fail_on, max(diagnosis.status, found.status, key=("pass", "warn", "fail").index), found.headline)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, own_stats, params_file, render
+from calib.commands.judge import OWN_TARGETS, JudgeConfig, Judgement, judge, own_stats, params_file, render, short
 from calib.commands.statsinput import STATS_NAME, is_own
 from calib.console import terminal
 from calib.data.files import ensure_writable, read_json, write_json
@@ -20,6 +20,7 @@ from calib.errors import DataError, RefusedError, UsageError
 __all__ = ["FitConfig", "FitResult", "run"]
 
 DEFAULT_NAME = "mel_scaling_params.json"
+_OWN_NAME = "calib fit-scaler"  # steps send nobody to the command that says them
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -125,7 +126,7 @@ def refuse(judgement: Judgement) -> None:
 
 @app.command(
     name="fit-scaler",
-    help="Scale and offset: known constants, linear regression, statistics matching and more, scored on unseen utterances and beside constants; the simplest that is good enough. "
+    help="Fit the calibration that repairs these predictions, a scale and an offset: known constants, linear regression and more are scored on unseen utterances and beside constants, and the simplest that is good enough is written. "
     "Writes nothing, and exits 5, when a constant would do as well.",
 )
 def fit_scaler(
@@ -186,8 +187,11 @@ def fit_scaler(
         )
     )
     forced = result.params is not None and not result.judgement.diagnosis.verdict.writes
-    o.show(render(result.judgement, forced=forced, done="calib fit-scaler"))
-    o.emit_json(json_, result.judgement.diagnosis.to_json(), force=force)
+    o.show(
+        render(result.judgement, forced=forced, done=_OWN_NAME),
+        short(result.judgement, written=result.params is not None and not forced),
+    )
+    o.emit_json(json_, result.judgement.diagnosis.to_json(done=_OWN_NAME), force=force)
     if result.params is None:
         refuse(result.judgement)
     verdict = result.judgement.diagnosis.verdict

@@ -34,7 +34,7 @@ from calib.console import terminal
 from calib.data.checkpoints import Checkpoint, model_id, read_checkpoint
 from calib.data.files import ensure_writable, read_json, write_json
 from calib.data.rewrite import copy_companions, rewrite
-from calib.errors import DataError, RefusedError, UsageError
+from calib.errors import DataError, RefusedError, UsageError, missing
 from calib.folding import (  # fmt: skip
     Affine,
     affine_of,
@@ -45,6 +45,7 @@ from calib.folding import (  # fmt: skip
     has_buffers,
     pass_through,
     residual,
+    same_size,
     the_first,
     the_last,
 )
@@ -56,6 +57,7 @@ __all__ = ["FoldConfig", "FoldResult", "run"]
 
 STATS_NAME = "mel_normalization_stats.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "bigvgan_generator.pt", "g_*", "generator*", "*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.bin")  # fmt: skip
+_LISTED = 6
 _BESIDE_VOCODERS = {"config.json", "config.yaml", "config.yml"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -78,6 +80,7 @@ class FoldConfig:
     proof: str | None = None
     limit: int | None = None
     force: bool = False
+    unproven: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def run(config: FoldConfig) -> FoldResult:
     Raises:
         UsageError: options that do not fit, a layer that is not there or not the only one, an output that exists.
         ParamsError, DataError: files that cannot be used, or made for another model.
-        RefusedError: a floor, edges, no bias for an offset; or folded and unfolded output differ. Nothing is written.
+        RefusedError: a floor, edges, no bias for an offset; folded and unfolded output differ; or neither model nor vocoder
+            is there to be run, and ``unproven`` does not accept that. Nothing is written.
         PluginError: the model or the vocoder failed.
     """
     _check(config)
@@ -138,6 +142,8 @@ def run(config: FoldConfig) -> FoldResult:
     found = read_checkpoint(path)
     n_mels = frontend.n_mels if frontend is not None else None if loaded is None else loaded.frontend.n_mels
     folded, layer, exact = _folded(config, found.weights, parameters, n_mels)
+    others = [] if config.model or config.vocoder else same_size(found.weights, layer)
+    _refuse_unproven(config, layer, others)
     with tempfile.TemporaryDirectory(prefix="calib-fold-") as folder:
         staged = Path(folder) / path.name
         left = rewrite(found, folded, staged)
@@ -157,7 +163,7 @@ def run(config: FoldConfig) -> FoldResult:
     content = _content(config, parameters, layer, proof, folded, path)
     write_json(config.output / PARAMS_NAME, content, force=config.force)
     write_json(config.output / STATS_NAME, parameters.normalizer.extra, force=True)
-    lines = _lines(config, parameters, layer, proof, left)
+    lines = _lines(config, parameters, layer, proof, left, others)
     return FoldResult(content, config.output / path.name, config.output / PARAMS_NAME, proof, lines)
 
 
@@ -247,7 +253,7 @@ def _weights_file(given: str | None) -> Path:
     path = Path(given)
     if not path.is_dir():
         if not path.is_file():
-            raise DataError(f"{given}: no such file or folder")
+            raise missing(given)
         return path
     for pattern in _WEIGHTS:
         files = sorted(file for file in path.glob(pattern) if file.is_file() and file.suffix not in {".json", ".yaml"})
@@ -278,6 +284,26 @@ def _folded(
         return fold_buffers(tensors, affine), "mean, scale", True
     layer = the_first(tensors, config.layers[0] if config.layers else None, n_mels)
     return fold_first(tensors, layer, affine), layer, not affine.shifts
+
+
+def _refuse_unproven(config: FoldConfig, layer: str, others: list[str]) -> None:
+    """A layer alone says nothing of what the model makes of it.
+
+    Raises:
+        RefusedError: no model is run, and the user has not accepted that.
+    """
+    if config.model is not None or config.vocoder is not None or config.unproven:
+        return
+    after = f"; the checkpoint has {_others(others)}, which may follow {layer}" if others else ""
+    raise RefusedError(
+        f"without --model the fold is unproven: whether the model gives the mel by {layer} alone, or a postnet or a denormalisation follows it, cannot be seen in the tensors{after}; nothing was written",
+        hint="--model SPEC runs the model and proves it; --unproven writes the changed layer all the same",
+    )
+
+
+def _others(others: list[str]) -> str:
+    listed = ", ".join(others[:_LISTED]) + (f" and {len(others) - _LISTED} more" if len(others) > _LISTED else "")
+    return f"{'another layer' if len(others) == 1 else f'{len(others)} other layers'} with as many outputs ({listed})"
 
 
 # --- proof ------------------------------------------------------------------------------------------------------------
@@ -378,6 +404,7 @@ def _content(
         "folded": {
             "into": "vocoder" if config.vocoder is not None else "model",
             "gives": "audio" if config.vocoder is not None else config.into,
+            "proven": proof.what != "layer",
             "layer": layer,
             "file": path.name,
             "vocoder_id": identity if config.vocoder is not None else None,
@@ -391,20 +418,30 @@ def _content(
             },
             "proof": proof.to_json(),
         },
-        "provenance": {"version": __version__, "options": {"into": config.into, "allow_edges": config.allow_edges, "keep_floor": config.keep_floor}},
+        "provenance": {"version": __version__, "options": {"into": config.into, "allow_edges": config.allow_edges, "keep_floor": config.keep_floor, "unproven": config.unproven}},
     }  # fmt: skip
     return {key: value for key, value in content.items() if value is not None or key in {"per_bin", "floor", "stats_id", "frontend_id", "model_id"}}  # fmt: skip
 
 
-def _lines(config: FoldConfig, parameters: _Parameters, layer: str, proof: Proof, left: list[str]) -> list[str]:
+def _lines(config: FoldConfig, parameters: _Parameters, layer: str, proof: Proof, left: list[str], others: list[str]) -> list[str]:  # fmt: skip
     affine = parameters.affine
     size = "one scale and offset by bin" if affine.by_bin else f"scale {float(affine.scale):.6g}, offset {float(affine.offset):.6g}"  # fmt: skip
-    out = [f"folded into {layer}: {size}", proof.line()]
+    unproven = proof.what == "layer"
+    if unproven:
+        out = [f"layer {layer} changed, model unproven: {size}", proof.line()]
+        after = (
+            f" The checkpoint has {_others(others)}: if one of them follows {layer}, the new checkpoint is wrong."
+            if others
+            else ""
+        )
+        out.append(f"the new parameters change nothing and are right only if the model gives what {layer} gives, with no postnet and no denormalisation after it; calib fold --model SPEC proves or refuses that.{after}")  # fmt: skip
+    else:
+        out = [f"folded into {layer}: {size}", proof.line()]
     if config.vocoder is not None:
         out.append("the vocoder now takes the model's own output; the new parameters change nothing, for inference that wants a file")  # fmt: skip
-    elif config.into == "raw":
+    elif config.into == "raw" and not unproven:
         out.append("the model now gives calibrated raw mels; the new parameters change nothing, for inference that wants a file")  # fmt: skip
-    else:
+    elif not unproven:
         out.append("the model now gives calibrated normalised mels; the new parameters are scale 1 and offset 0")
     if parameters.floor is not None:
         out.append(f"the floor at {parameters.floor:g} is no affine map and stays in the new parameters")
@@ -474,6 +511,13 @@ def fold(
         int | None, typer.Option("--limit", help="Utterances to compare; default: 3.", min=1, show_default=False)
     ] = None,
     device: o.Device = "auto",
+    unproven: Annotated[
+        bool,
+        typer.Option(
+            "--unproven",
+            help="With --checkpoint and --layer alone: write the changed layer, although no model is run that could prove it.",
+        ),
+    ] = False,
     force: o.Force = False,
     json_: o.Json = None,
     quiet: o.Quiet = False,
@@ -488,10 +532,11 @@ def fold(
             output, params, stats,
             None if model is None else ModelConfig(model, checkpoint, parse_options(model_option or []), device),
             None if vocoder is None else VocoderConfig(vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), device),
-            checkpoint, tuple(layer or ()), into, allow_edges, keep_floor, proof, limit, force,
+            checkpoint, tuple(layer or ()), into, allow_edges, keep_floor, proof, limit, force, unproven,
         )
     )  # fmt: skip
-    o.show(result.lines)
+    o.show(result.lines, o.brief(result.lines[0]))
     but = " but for the edges" if result.proof.edge_frames else ""
-    terminal.result(f"written: {result.checkpoint} and {result.params} (equal to {TOLERANCE:g}{but})")
+    equal = f"equal to {TOLERANCE:g}{but}" if result.proof.what != "layer" else "layer changed, model unproven"
+    terminal.result(f"written: {result.checkpoint} and {result.params} ({equal})")
     o.emit_json(json_, result.content, force=force)

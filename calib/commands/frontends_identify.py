@@ -16,6 +16,7 @@ from calib.console import table, terminal
 from calib.data.arrays import ARRAY_SUFFIXES, check_layout, load_array
 from calib.data.audio import read_audio
 from calib.data.clip import Place
+from calib.data.files import atomic_writer, ensure_writable
 from calib.data.pairfiles import arrays_below, discover, expand
 from calib.data.pairwriter import examples, match_names
 from calib.errors import CalibError, DataError, UsageError
@@ -257,6 +258,20 @@ def _word(value: Any) -> str:
     return str(value)
 
 
+def _write(path: Path, answer: Identified, *, force: bool) -> None:
+    """The front end file.
+
+    Raises:
+        RefusedError: see `calib.mel.identify.described`.
+    """
+    from calib.mel.identify import described
+
+    text = described(answer.result)
+    with atomic_writer(path, force=force) as file:
+        file.write(text.encode("utf-8"))
+    terminal.result(f"written: {path} (read by --frontend, --from, --to)")
+
+
 def identify(
     pairs: Annotated[
         Path | None,
@@ -293,6 +308,17 @@ def identify(
             show_default=False,
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            "--output",
+            metavar="FILE.yaml",
+            help="Write the front end found as a YAML file that --frontend, --from and --to read; refused (exit 5) where what matters is open.",
+            show_default=False,
+        ),
+    ] = None,
     layout: o.Layout = None,
     limit: o.Limit = None,
     columns: o.Columns = None,
@@ -306,7 +332,14 @@ def identify(
 ) -> None:
     """Which front end made these mels: every parameter with its evidence, the named ones that fit, and what cannot be told."""
     o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on)
+    if output is not None:
+        if output.suffix.lower() not in {".yaml", ".yml"}:
+            raise UsageError(f"-o {output}: a front end file is YAML", hint=f"-o {output.with_suffix('.yaml')}")
+        ensure_writable(output, force=force)
     answer = run(IdentifyConfig(pairs, mel, audio, declared, layout, limit, columns, audio_root, split, seconds))
-    o.show(render(answer))
+    lines = render(answer)
+    o.show(lines, o.brief(lines[0], [f"FAIL  {c.words}" for c in answer.result.contradictions]))
     o.emit_json(json_, answer.to_json(), force=force)
+    if output is not None:
+        _write(output, answer, force=force)
     o.gate(fail_on, answer.status, answer.result.headline)

@@ -19,6 +19,7 @@ import numpy as np
 
 from calib import __version__
 from calib.commands.opening import Opening
+from calib.commands.options import brief
 from calib.commands.recordings import Recordings, find_recordings
 from calib.commands.statsinput import doubts_of_data, global_space, load_normalizer, own_space
 from calib.console import table, terminal
@@ -26,6 +27,7 @@ from calib.data.clip import Place
 from calib.data.pairs import LengthMismatch, Pair, Pairs, open_pairs
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
 from calib.diagnose.causes import next_steps, percent_sure, worst_first
+from calib.diagnose.faults.evidence import Finding
 from calib.errors import DataError, UsageError
 from calib.mel.dataset import DatasetStatistics, stats_file
 from calib.mel.exact import MultisetDigest
@@ -46,6 +48,7 @@ __all__ = [
     "params_file",
     "params_warnings",
     "render",
+    "short",
 ]
 
 # What a statistics file says that it was made from, when it was made from pairs.
@@ -486,19 +489,41 @@ def render(
             "why (the first state whose rules all hold decides):",
             *(f"  {check.text()}" for check in v.checks),
         ]
-    steps = dict.fromkeys([*first, *next_steps(d, done)])
-    lines += ["", "next:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
-    return lines
+    steps = next_steps(d, done, first)
+    return [*lines, "", "next:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+
+
+def short(
+    judgement: Judgement, *, verdict: str | None = None, first: Sequence[str] = (), written: bool = False
+) -> list[str]:
+    """What ``-q`` shows: the verdict (another one, where legs were measured), the causes, the first step.
+
+    Args:
+        judgement: the findings.
+        verdict: in place of the diagnosis's own.
+        first: as in `render`.
+        written: the parameters that the findings ask for are there, so the first step is to use them.
+    """
+    d = judgement.diagnosis
+    return brief(
+        verdict or f"{d.verdict.headline}; {d.verdict.sentence}.",
+        [_cause(finding) for finding in worst_first(d.faults)],
+        d.verdict.next_steps if written else next_steps(d, first=first),
+    )
 
 
 def causes(d: Diagnosis) -> list[str]:
     """What is wrong by name, the worst first: how sure, what was measured, and how it comes about."""
     lines = []
     for finding in worst_first(d.faults):
-        lines.append(f"cause: {finding.sentence} (confidence {percent_sure(finding)})")
+        lines.append(_cause(finding))
         lines += [f"    {text}" for text in finding.evidence]
         lines.append(f"    why: {finding.entry.cause}")
     return lines
+
+
+def _cause(finding: Finding) -> str:
+    return f"cause: {finding.sentence} (confidence {percent_sure(finding)})"
 
 
 def _affine(value: float) -> str:

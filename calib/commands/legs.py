@@ -23,6 +23,8 @@ from calib.commands.judge import Judgement
 from calib.commands.legs_audio import Recorder, Rows, Ruler, calibration, grade_of_declarations
 from calib.commands.legs_text import (
     by_front_end,
+    how_far,
+    in_kind,
     model_words,
     name_of,
     other_words,
@@ -36,6 +38,7 @@ from calib.commands.plugins import VocoderConfig
 from calib.data.audio import read_audio
 from calib.diagnose.analysis import Diagnosis, UnusablePairError, analyze
 from calib.diagnose.faults.evidence import Finding
+from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.legs.blame import Words, blame
 from calib.diagnose.legs.distance import GRADES, LIMITS, distance, grade
 from calib.diagnose.legs.free import free_leg
@@ -116,7 +119,7 @@ def legs(
     """All legs of pairs that were judged, and whom to blame.
 
     Args:
-        judgement: P against T, with the pairs and where their audio is.
+        judgement: P against T, with the pairs and where their audio is; what the legs judge is no longer skipped there.
         want: what the vocoder wants.
         params: ``mel_scaling_params.json`` that inference applies to the predictions.
         stats: ``mel_normalization_stats.json``; None with ``params``: the one beside it.
@@ -128,6 +131,9 @@ def legs(
     """
     from threadpoolctl import threadpool_limits
 
+    if any(entry.free_running is not None for entry in judgement.pairs.entries):
+        for fault in ("free running", *(f.id for f in FAULTS.values() if f.needs == "free-running")):
+            judgement.diagnosis.skipped.pop(fault, None)  # a leg of its own now
     with threadpool_limits(1):  # the arrays are small: a second library thread only spins
         return _Measure(judgement, want, params, stats, name=name).run()
 
@@ -161,12 +167,15 @@ class _Measure:
         tv = by_front_end(tv, declared, identified, self.want.name)
         pv, ft = self._reaching(tv, pt, placed), self._free()
         fe = self.want.frontend
+        apart = how_far(pv, sample_like=self.diagnosis.sample_like, level=tv.grade == "level")
         words = Words(
             targets=other_words(tv, declared, identified, fe, self.want.name, self.rate),
             model=model_words(self.diagnosis) if pt.status == "fail" else "",
             repaired=self.repaired,
             free=ft.sentence.removeprefix("free running is off: ") if ft.status == "fail" else "",
             slight=slight_words(tv, fe),
+            apart=apart.words,
+            far=apart.far,
         )
         said = blame(tv, pt, pv, words)
         out = Legs(
@@ -319,26 +328,37 @@ class _Measure:
         d = distance([(p, each.reference) for p, each in zip(arrays, placed, strict=True)], self.ruler.hear)
         leg = dataclasses.replace(
             leg, bias=d.bias, slope=d.slope, r_w=d.r_w, mae=d.mae, mae_db=d.error_db,
-            numbers={"level_db": d.level_db, "after_map_db": d.map_db},
+            numbers={"level_db": d.level_db, "after_level_db": d.left_db, "after_map_db": d.map_db, "static_db": self._static_db(placed)},
         )  # fmt: skip
         follows = not self.repaired and pt.status != "fail"
         if follows and tv.status != "fail":  # at the targets' level, say
-            judgement = "as wanted" if tv.grade == "identical" else f"as T: {tv.judgement}"
-            said = "the predictions are what the vocoder wants"
-            return dataclasses.replace(leg, status=pt.status, judgement=judgement, sentence=said, findings=pt.findings)
+            kind = "as wanted" if tv.grade == "identical" else f"as T: {tv.judgement}"
+            apart = how_far(leg, sample_like=self.diagnosis.sample_like, level=tv.grade == "level")
+            status = "warn" if apart.far and pt.status == "pass" else pt.status
+            said = f"the predictions are what the vocoder wants{in_kind(apart)}"
+            return dataclasses.replace(
+                leg, status=status, judgement=kind + apart.short, sentence=said, findings=pt.findings
+            )
         header = self.judgement.header
         found = self._analyzed(
             placed, arrays, kind=header.get("model_kind"), autoregressive=header.get("autoregressive"), named=not follows
         )  # fmt: skip
         good = found.verdict.state == "healthy" and found.status != "fail" and self.rate == 1.0
         unwanted = "they follow targets that are not" if follows and self.rate == 1.0 else self._unwanted(found)
-        sentence = "what the vocoder wants" if good else f"not what the vocoder wants: {unwanted}"
+        apart = how_far(leg, sample_like=found.sample_like)
+        sentence = f"what the vocoder wants{in_kind(apart)}" if good else f"not what the vocoder wants: {unwanted}"
         return dataclasses.replace(
-            leg, status="fail" if not good else "warn" if found.faults else "pass",
-            judgement="as wanted" if good else "not as wanted",
+            leg, status="fail" if not good else "warn" if found.faults or apart.far else "pass",
+            judgement=f"as wanted{apart.short}" if good else "not as wanted",
             sentence=f"{'after the calibration ' if self.repaired else ''}the predictions are {sentence}",
             findings=() if follows else tuple(found.faults),
         )  # fmt: skip
+
+    def _static_db(self, placed: Sequence[Placed]) -> float:
+        """What the mean spectrum of V in every frame is off: the yardstick of a mel that holds no speech."""
+        mean = np.concatenate([each.reference for each in placed]).mean(0, dtype=np.float64).astype(np.float32)
+        pairs = [(np.broadcast_to(mean, each.reference.shape), each.reference) for each in placed]
+        return distance(pairs, self.ruler.hear).error_db
 
     def _unwanted(self, found: Diagnosis) -> str:
         """What predictions are that the vocoder does not want."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from calib.console import table
@@ -13,10 +14,14 @@ from calib.diagnose.diagnosis import Diagnosis
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.legs.distance import LIMITS, Distance
 from calib.diagnose.legs.result import LEGS, Declared, Difference, Identified, Leg, Legs
+from calib.diagnose.verdict import STRONG_R
 from calib.mel.frontend import FrontEnd
 
 __all__ = [
+    "Apart",
     "by_front_end",
+    "how_far",
+    "in_kind",
     "model_words",
     "name_of",
     "other_words",
@@ -171,6 +176,50 @@ def slight_words(tv: Leg, fe: FrontEnd) -> str:
             else f"{words} and {hops:.2g} frames in time"
         )
     return f"but for {words}" if words else ""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far what reaches the vocoder is from what it wants; "" where a vocoder hardly lets it be heard.
+
+    Args:
+        far: as far as a model that says little of the speech.
+        short: for the table.
+        words: for the sentence.
+    """
+
+    far: bool = False
+    short: str = ""
+    words: str = ""
+
+
+def how_far(pv: Leg, *, sample_like: bool, level: bool = False) -> Apart:
+    """Of mels of the right kind: within what a vocoder hardly lets hear, with a model's error, or as good as no speech.
+
+    The first limit is that of two front ends (`LIMITS`). The last is what the weakest prediction that is called healthy,
+    r = .7 within bins, leaves of the error of a mean spectrum: sqrt(1 - r²), of a sample sqrt(2 - 2 r).
+
+    Args:
+        pv: what reaches the vocoder against what it wants.
+        sample_like: whether the model draws samples.
+        level: whether targets at another level are taken as they are: then so are predictions.
+    """
+    error = pv.numbers.get("after_level_db") if level else pv.mae_db
+    if error is None or error <= LIMITS.slight or "static_db" not in pv.numbers:
+        return Apart()
+    static = pv.numbers["static_db"]
+    share = math.sqrt(2.0 - 2.0 * STRONG_R) if sample_like else math.sqrt(1.0 - STRONG_R**2)
+    words = (
+        f"{error:.1f} dB off{' beside the level' if level else ''} (a mean spectrum in every frame: {static:.1f} dB)"
+    )
+    if error > share * static:
+        return Apart(True, f", {error:.1f} dB off: far", f"{words}, as far as a model that says little of the speech")
+    return Apart(False, f", {error:.1f} dB off", words)
+
+
+def in_kind(apart: Apart) -> str:
+    """The end of the sentence that predictions are what the vocoder wants."""
+    return f" in kind, {apart.words}" if apart.words else ""
 
 
 def _offset(leg: Leg, fe: FrontEnd) -> str:

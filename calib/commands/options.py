@@ -19,7 +19,7 @@ from calib.data.files import ensure_writable, write_json, write_run_facts
 from calib.data.sources.select import Select
 from calib.errors import GateError, UsageError
 
-__all__ = ["FAIL_ON", "emit_json", "gate", "recognise", "run_facts", "selection", "set_level", "show"]
+__all__ = ["FAIL_ON", "brief", "emit_json", "gate", "recognise", "run_facts", "selection", "set_level", "show"]
 
 _recognised: list[str] = []
 
@@ -53,7 +53,12 @@ StatsFile = Annotated[
     ),
 ]
 ParamsFile = Annotated[
-    Path | None, typer.Option("--params", help="mel_scaling_params.json from calib fit-scaler.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--params",
+        help="mel_scaling_params.json from calib fit-scaler: the calibration to apply to the mels.",
+        show_default=False,
+    ),
 ]
 ModelSpec = Annotated[
     str, typer.Option("--model", help="Model: an installed name, package.module:factory, or path/to/file.py:factory.")
@@ -99,7 +104,7 @@ Convert = Annotated[
     bool,
     typer.Option(
         "--convert",
-        help="Convert the mels where the vocoder's front end is another one, and say with what error; without it that is an error.",
+        help="Where the vocoder wants another front end than that of the mels, convert them and say what error that adds; without it calib stops there.",
     ),
 ]
 Columns = Annotated[
@@ -199,17 +204,23 @@ Limit = Annotated[
 AllowSkipped = Annotated[
     float, typer.Option("--allow-skipped", help="Percent of utterances that may be unusable.", min=0, max=100)
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0)]
 Json = Annotated[
     str | None,
     typer.Option("--json", help="Also write the result as JSON to FILE, or to stdout with -.", show_default=False),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
 FailOn = Annotated[str, typer.Option("--fail-on", help="Exit 10 if the verdict is: fail, warn (or worse), never.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices.")]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "-q", "--quiet", help="Only the answer in a few lines (verdict, causes, next step, files written), no notices."
+    ),
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More notices, and tracebacks.")]
 
 FAIL_ON = ("fail", "warn", "never")
+_CAUSES = 3  # that -q shows
 PROGRESS = ("auto", "json")
 
 
@@ -267,11 +278,26 @@ def emit_json(target: str | None, value: Any, *, force: bool = False) -> None:
         write_json(Path(target), value, force=force)
 
 
-def show(lines: Sequence[str]) -> None:
-    """A rendered result: the verdict in bold, then the rest."""
-    terminal.result(lines[0], "bold")
-    for line in lines[1:]:
+def show(lines: Sequence[str], short: Sequence[str] = ()) -> None:
+    """A rendered result, its first line in bold; with ``-q`` what `brief` made of it, where there is that."""
+    said = short if short and terminal.level < 0 else lines
+    terminal.result(said[0], "bold")
+    for line in said[1:]:
         terminal.result(line)
+
+
+def brief(verdict: str, causes: Sequence[str] = (), steps: Sequence[str] = ()) -> list[str]:
+    """What ``-q`` shows, the same for every command: the verdict, at most three causes, the first step; 5 lines at most.
+
+    Args:
+        verdict: one line.
+        causes: what is wrong, the worst first.
+        steps: what to do, first things first.
+    """
+    said = list(causes[:_CAUSES])
+    if len(causes) > _CAUSES:
+        said[-1] += f" (and {len(causes) - _CAUSES} more: without -q)"
+    return [verdict, *said, *(f"next: {step}" for step in steps[:1])]
 
 
 def gate(fail_on: str, status: str, sentence: str) -> None:

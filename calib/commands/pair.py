@@ -47,14 +47,16 @@ def pair(
     kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", help="What the model is: mean (L1, L2) or sample (GAN, flow, diffusion).", show_default=False
+            "--kind",
+            help="How the model was trained: mean (L1 or L2 loss) or sample (GAN, flow, diffusion).",
+            show_default=False,
         ),
     ] = None,
     autoregressive: Annotated[
         bool | None,
         typer.Option(
             "--autoregressive/--not-autoregressive",
-            help="Whether the model saw the previous true frame: judges copying and persistence, or half a hop.",
+            help="Whether the model was shown the previous true frame (Tacotron was, FastSpeech was not): decides which faults can be looked for.",
             show_default=False,
         ),
     ] = None,

@@ -129,15 +129,16 @@ def open_vocoder(config: VocoderConfig, frontend: FrontEnd) -> LoadedVocoder:
 
 def _say_what_was_not_restored(spec: str, model: AcousticModel) -> None:
     """Warn of tensors that the checkpoint did not fill; with ``-v`` also of what is left over or was never trained."""
-    if not hasattr(model, "load_report"):
+    if not callable(getattr(model, "load_report", None)):
         return
-    from calib.models.restoring import report_faults
+    from calib.models.restoring import read_report, report_faults
 
-    report = call_plugin(spec, model.load_report)
-    if not isinstance(report, Mapping):
-        raise PluginError(
-            f"plug-in {spec}: load_report returned a {type(report).__name__}, not a mapping of tensor names"
-        )
+    try:
+        report = read_report(call_plugin(spec, model.load_report))  # type: ignore[attr-defined]
+    except TypeError as error:
+        raise PluginError(f"plug-in {spec}: {error}, not a mapping of tensor names") from None
+    if report is None:
+        return
     grave = {fate: report.get(fate) for fate in ("missing", "wrong_shape", "not_finite")}
     for line in report_faults(grave):
         terminal.warning(f"{spec}: {line}")

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from calib.commands import options as o
-from calib.commands.judge import JudgeConfig, Judgement, causes, judge
+from calib.commands.judge import JudgeConfig, Judgement, causes, judge, short
 from calib.commands.plugins import VocoderConfig
 from calib.console import terminal
 from calib.data.files import atomic_writer, ensure_writable, read_json, write_json
@@ -163,15 +163,11 @@ def _legs(judgement: Judgement, config: ReportConfig) -> Legs | None:
     if not config.asks_for_legs:
         return None
     from calib.commands.legs import legs, wanted
-    from calib.diagnose.faults.library import FAULTS
 
     own = None if config.vocoder.spec == _PLAIN_VOCODER else config.vocoder
     want = wanted(config.vocoder_frontend, own)
     if want is None:
         return None
-    if any(entry.free_running is not None for entry in judgement.pairs.entries):
-        for name in ("free running", *(fault.id for fault in FAULTS.values() if fault.needs == "free-running")):
-            judgement.diagnosis.skipped.pop(name, None)  # a leg of its own now
     return legs(judgement, want, params=config.params, stats=config.judge.stats)
 
 
@@ -319,9 +315,12 @@ def report(
     result = run(config_of(first, path, title or _name(first)))
     d, found = result.judgement.diagnosis, result.legs
     said = [d.verdict.headline, d.verdict.sentence + ".", *causes(d)]
-    o.show(
-        said if found is None else [found.headline, found.sentence + ".", "", f"P-T by itself: {said[0]}", *said[1:]]
-    )
+    steps: tuple[str, ...] = ()
+    verdict = None
+    if found is not None:
+        said = [found.headline, found.sentence + ".", "", f"P-T by itself: {said[0]}", *said[1:]]
+        steps, verdict = found.next_steps, f"{found.headline}: {found.sentence}."
+    o.show(said, short(result.judgement, verdict=verdict, first=steps))
     terminal.result(f"written: {result.html} ({result.html.stat().st_size / 1e6:.2f} MB) and {result.twin}")
     if figures is not None:
         from calib.report.exports import write_figures
@@ -333,9 +332,10 @@ def report(
     if markdown is not None:
         from calib.report.exports import diagnosis_markdown
 
-        text = diagnosis_markdown(d, result.judgement.unit, title or _name(first), report=result.html.name)
+        text = diagnosis_markdown(d, result.judgement.unit, title or _name(first), report=result.html.name, first=steps)
         _write_text(markdown, text, force=force)
-    o.emit_json(json_, d.to_json() if found is None else {**d.to_json(), "legs": found.to_json()}, force=force)
+    plain = d.to_json(first=steps)
+    o.emit_json(json_, plain if found is None else {**plain, "legs": found.to_json()}, force=force)
     o.gate(fail_on, result.status, d.verdict.headline if found is None else found.headline)
 
 
@@ -389,9 +389,8 @@ def _compare(config: Any, *, fail_on: str, json_: str | None, figures: Path | No
 
     result = run_comparison(config)
     best = result.comparison.best
-    o.show(
-        [f"{best.sentence[:1].upper()}{best.sentence[1:]}", *best.reasons, *(f"note: {text}" for text in best.cautions)]
-    )
+    sentence, cautions = f"{best.sentence[:1].upper()}{best.sentence[1:]}", [f"note: {text}" for text in best.cautions]
+    o.show([sentence, *best.reasons, *cautions], o.brief(sentence, cautions))
     terminal.result(f"written: {result.html} ({result.html.stat().st_size / 1e6:.2f} MB) and {result.twin}")
     if figures is not None:
         files = exports.write_comparison_figures(result.comparison, figures, force=config.overwrite)

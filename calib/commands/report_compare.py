@@ -20,7 +20,7 @@ from pathlib import Path
 from calib.commands import options as o
 from calib.console import terminal
 from calib.data.files import atomic_writer, ensure_writable, read_json, write_json
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, missing
 from calib.report import IndexEntry, build_index
 from calib.report.compare import Comparison
 from calib.report.runs import Run
@@ -172,7 +172,7 @@ def _twins(config: CompareConfig, beside: Path) -> list[tuple[Path, Path | None]
             pairs.append((len(out), path))
             out.append((path, None))
         else:
-            raise DataError(f"{path}: no such file or folder")
+            raise missing(path)
     if len(out) < 2:
         raise UsageError(
             f"{config.inputs[0]} is one run; a comparison needs two or more",

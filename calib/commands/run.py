@@ -18,7 +18,7 @@ import typer
 from calib.commands import options as o
 from calib.commands.fit_scaler import DEFAULT_NAME as PARAMS_NAME
 from calib.commands.fit_scaler import refuse
-from calib.commands.judge import JudgeConfig, Judgement, judge, params_file, render
+from calib.commands.judge import JudgeConfig, Judgement, judge, params_file, render, short
 from calib.commands.plugins import ModelConfig, VocoderConfig, open_model
 from calib.commands.report import ReportConfig, ReportResult, write_report
 from calib.commands.speaking import SynthConfig, Synthesizer, Voice, say
@@ -32,7 +32,7 @@ from calib.data.audio import write_wav
 from calib.data.files import write_json
 from calib.data.sources import safe_name
 from calib.data.statsfiles import Reference
-from calib.errors import DataError, UsageError, nearest
+from calib.errors import DataError, UsageError, missing, nearest
 from calib.run.engine import EngineConfig
 
 __all__ = ["RunConfig", "RunResult", "Sentence", "load_config", "run"]
@@ -152,11 +152,14 @@ def load_config(path: Path) -> RunConfig:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise missing(path, what="file") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(data, Mapping):
-        raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
+        raise UsageError(
+            f"{path}: expected keys and values, got {type(data).__name__}",
+            hint="it is no pipeline configuration; docs/commands.md, calib run, shows one (source: ..., model: ...)",
+        )
     values = dict(data)
     say_rows = values.pop("say", None) or []
     if not isinstance(say_rows, list):
@@ -285,7 +288,10 @@ def _say(
         voice = Voice(reference, s.language, s.temperature, s.top_p, config.seed)
         for label, synthesizer in synthesizers.items():
             path = config.output / "wavs" / f"say-{number}-{s.language}.{label}.wav"
-            say(synthesizer, s.text, voice, str(path), stream=False, force=force)
+            # What is wrong before the calibration is to be heard as well.
+            spoken = say(synthesizer, s.text, voice, str(path), stream=False, force=force, any_level=True)
+            for said in spoken.warnings():
+                terminal.warning(f"{path.name}: {said}")
             out[f"say {number} {s.language} {label}"] = path
     return out
 
@@ -310,7 +316,7 @@ def run_command(
     if output is not None:
         settings = dataclasses.replace(settings, output=output)
     result = run(settings, force=force)
-    o.show(render(result.judgement, why=False))
+    o.show(render(result.judgement, why=False), short(result.judgement, written=result.params is not None))
     for path in (result.stats, result.params, result.report.html, result.report.twin, *result.wavs.values()):
         if path is not None:
             terminal.result(f"written: {path}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,15 +19,21 @@ from calib.commands.calibration import Consumer, load_calibration, refuse_twice
 from calib.commands.plugins import LoadedVocoder, ModelConfig, VocoderConfig, open_model, open_vocoder
 from calib.console import terminal
 from calib.data.audio import pcm16, wav_header, write_wav
-from calib.errors import DataError, UsageError
+from calib.errors import CalibError, DataError, RefusedError, UsageError
 from calib.models.loading import call_plugin, checked_audio, checked_mel
 from calib.speech.chunks import vocode_in_chunks
 from calib.speech.level import Level, decibels, within_full_scale
+from calib.speech.pace import pace_remarks
 from calib.speech.text import says_something, split_sentences
 
-__all__ = ["Spoken", "SynthConfig", "Synthesizer", "Voice", "say", "vocoded", "write_spoken"]
+__all__ = ["Job", "Spoken", "SynthConfig", "Synthesizer", "Voice", "say", "speak_each", "vocoded", "write_spoken"]
 
 _PAUSE_SECONDS = 0.15
+_SHOWN = 10  # failures that are listed
+# dB that audio is turned down by. A mel of its own front end lies a few dB beyond full scale at most; digital audio has about
+# 96 dB in all, of which speech uses half, so what lies 40 dB beyond it is no level of anything.
+_LOUD, _ABSURD = 6.0, 40.0
+_NO_SUCH_MEL = "calib diagnose PAIRS tells the unit of the mels, calib frontends identify their front end"
 _FADE_SECONDS = 0.005  # at each end of a sentence, so that joining them does not click
 
 
@@ -145,8 +151,8 @@ def vocoded(vocoder: LoadedVocoder, mel: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def write_spoken(
-    output: Path, samples: np.ndarray, rate: int, started: float, *, force: bool, first: float = 0.0
-) -> Spoken:
+    output: Path, samples: np.ndarray, rate: int, started: float, *, force: bool, first: float = 0.0, any_level: bool = False
+) -> Spoken:  # fmt: skip
     """Write audio ``(L,)`` as one WAV within full scale; its figures.
 
     Args:
@@ -156,17 +162,28 @@ def write_spoken(
         started: `time.monotonic` when the work began.
         force: overwrite.
         first: s until the first sound was there; 0: until now.
+        any_level: write also what lies farther beyond full scale than anything sounds.
 
     Raises:
         UsageError: the file exists.
         DataError: it cannot be written.
+        RefusedError: more than 40 dB beyond full scale, and not ``any_level``.
     """
     audio, gain = within_full_scale(samples)
+    _refuse_absurd(gain, any_level=any_level)
     write_wav(output, audio, rate, force=force)
     meter = _Meter()
     meter.add(audio)
     took = time.monotonic() - started
     return meter.spoken(rate, took, first or took, gain)
+
+
+def _refuse_absurd(gain: float, *, any_level: bool) -> None:
+    if -gain > _ABSURD and not any_level:
+        raise RefusedError(
+            f"the audio lies {-gain:.1f} dB beyond full scale, and no mel of this front end does that: the mel is in another unit, or not denormalised; nothing was written",
+            hint=f"{_NO_SUCH_MEL}; --any-level writes it turned down",
+        )
 
 
 def _how(voice: Voice) -> dict[str, Any]:
@@ -201,6 +218,7 @@ class Spoken:
         peak_db: loudest sample, dB of full scale.
         rms_db: level, dB of full scale.
         gain_db: what it was turned down by, in dB, because it lay beyond full scale; 0: it did not.
+        remarks: what makes it implausible, besides its level; a sentence each.
     """
 
     seconds: float
@@ -209,6 +227,7 @@ class Spoken:
     peak_db: float
     rms_db: float
     gain_db: float = 0.0
+    remarks: tuple[str, ...] = ()
 
     @property
     def real_time_factor(self) -> float:
@@ -220,7 +239,12 @@ class Spoken:
         turned = f", turned down by {-self.gain_db:.1f} dB to stay within full scale" if self.gain_db else ""
         return f"{self.seconds:.2f} s of audio in {self.took:.2f} s ({self.real_time_factor:.2f} x real time, first audio after {self.first_audio:.2f} s); peak {self.peak_db:.1f} dBFS, RMS {self.rms_db:.1f} dBFS{turned}"
 
-    def to_json(self) -> dict[str, float]:
+    def warnings(self) -> list[str]:
+        """What makes it implausible; a sentence each."""
+        loud = f"turned down by {-self.gain_db:.1f} dB: hardly a mel of this front end (another unit, not denormalised, or parameters of another model); {_NO_SUCH_MEL}"
+        return [*([loud] if -self.gain_db > _LOUD else []), *self.remarks]
+
+    def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
         return {
             "seconds": round(self.seconds, 4),
@@ -230,7 +254,67 @@ class Spoken:
             "peak_dbfs": round(self.peak_db, 2),
             "rms_dbfs": round(self.rms_db, 2),
             "gain_db": round(self.gain_db, 2),
+            "warnings": self.warnings(),
         }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One WAV of several.
+
+    Args:
+        name: for messages.
+        output: where it goes.
+        row: what stands beside the figures in the JSON.
+        speak: makes and writes it.
+    """
+
+    name: str
+    output: str
+    row: Mapping[str, Any]
+    speak: Callable[[], Spoken]
+
+
+def speak_each(jobs: Sequence[Job], things: str) -> list[dict[str, Any]]:
+    """Every job; one that fails does not lose the others.
+
+    Args:
+        jobs: in order.
+        things: what they are, in the plural.
+
+    Returns:
+        A row a job that was written: ``output``, its own ``row``, the figures of `Spoken`.
+
+    Raises:
+        CalibError: the only job failed.
+        DataError: of several jobs some failed, with the reasons; all others are written.
+    """
+    done: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for job in jobs:
+        try:
+            spoken = job.speak()
+        except CalibError as error:
+            if len(jobs) == 1:
+                raise
+            failed.append(f"{job.name}: {error.message}")
+            terminal.warning(f"no WAV: {failed[-1]}")
+            continue
+        done.append({"output": job.output, **job.row, **spoken.to_json()})
+        terminal.result(f"written: {job.output}")
+        terminal.notice(spoken.line())
+        for said in spoken.warnings():
+            terminal.warning(said if len(jobs) == 1 else f"{job.name}: {said}")
+    if len(done) > 1:
+        audio, took = (sum(row[key] for row in done) for key in ("seconds", "took_seconds"))
+        terminal.notice(
+            f"{len(done)} {things}, {audio:.1f} s of audio in {took:.1f} s ({took / audio:.2f} x real time)"
+        )
+    if failed:
+        more = f"\n  ... and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+        listing = "\n  ".join(failed[:_SHOWN])
+        raise DataError(f"{len(failed)} of {len(jobs)} {things} could not be made audio:\n  {listing}{more}")
+    return done
 
 
 class _WavStream:
@@ -264,30 +348,38 @@ class _WavStream:
             self.file.flush()
 
 
-def say(synthesizer: Synthesizer, text: str, voice: Voice, output: str, *, stream: bool, force: bool) -> Spoken:
+def say(
+    synthesizer: Synthesizer, text: str, voice: Voice, output: str, *, stream: bool, force: bool, any_level: bool = False
+) -> Spoken:  # fmt: skip
     """Speak ``text`` into a WAV file, or, with ``stream``, into a file or stdout (``-``) as it is made.
 
     Raises:
         UsageError: the file exists.
         DataError: nothing to say, or it cannot be written.
+        RefusedError: more than 40 dB beyond full scale, and not ``any_level``.
     """
     started = time.monotonic()
     if stream:
-        return _streamed(synthesizer, text, voice, output, _Meter(), started)
+        spoken = _streamed(synthesizer, text, voice, output, _Meter(), started, any_level=any_level)
+        return replace(spoken, remarks=tuple(pace_remarks(text, spoken.seconds)))
     parts, first = [], 0.0
     for samples, rate in synthesizer.speak(text, voice):  # noqa: B007 - the rate is used after the loop
         first = first or time.monotonic() - started
         parts.append(samples)
-    return write_spoken(Path(output), np.concatenate(parts), rate, started, force=force, first=first)
+    spoken = write_spoken(Path(output), np.concatenate(parts), rate, started, force=force, first=first, any_level=any_level)  # fmt: skip
+    return replace(spoken, remarks=tuple(pace_remarks(text, spoken.seconds)))
 
 
-def _streamed(synthesizer: Synthesizer, text: str, voice: Voice, output: str, meter: _Meter, started: float) -> Spoken:
+def _streamed(
+    synthesizer: Synthesizer, text: str, voice: Voice, output: str, meter: _Meter, started: float, *, any_level: bool
+) -> Spoken:
     sink: _WavStream | None = None
     level = Level()
     first = 0.0
     try:
         for samples, rate in synthesizer.speak(text, voice, stream=True):
             block = level(samples)
+            _refuse_absurd(decibels(level.gain), any_level=any_level)
             sink = sink or _WavStream(output, rate)
             sink.write(block)
             first = first or time.monotonic() - started

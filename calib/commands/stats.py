@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +35,11 @@ from calib.data.files import ensure_writable, write_json
 from calib.data.remote import is_url
 from calib.data.sources import Select, Source
 from calib.data.statsfiles import FORMATS, WRITABLE
-from calib.errors import CalibError
+from calib.errors import CalibError, DataError
+from calib.mel.census.findings import Finding
+from calib.mel.census.passing import SOUND, STORED, judged
+from calib.mel.census.questions import QUESTIONS
+from calib.mel.census.units import loudest
 from calib.mel.corpus import SOUNDLESS, Measure, reader_for
 from calib.mel.dataset import DatasetStatistics, stats_file
 from calib.mel.frontend import FrontEnd
@@ -80,7 +84,7 @@ def run(config: StatsConfig) -> dict[str, Any]:
     """Measure a corpus and write the statistics; returns the file's content.
 
     Raises:
-        DataError: nothing usable, too much skipped, no variance.
+        DataError: nothing usable, too much skipped, no variance, stored mels that cannot be the front end's.
         UsageError: the output exists, no front end for audio, a layout that cannot be told, an export that cannot be,
             the ledger of another run beside the output, another process on it.
     """
@@ -110,7 +114,7 @@ def run(config: StatsConfig) -> dict[str, Any]:
         work = StatsWork(source, opening, measure, int(ledger.settings["chunk"]), known)
         with _kept_if_worth_it(ledger):
             total = _measure(work, engine, source, ledger, config.allow_skipped)
-            content = _content(config, frontend, total)
+            content = _content(config, source, frontend, total)
         write_json(config.output, content, force=config.force)
         ledger.remove()
     o.run_facts(
@@ -152,6 +156,7 @@ class _Total:
     dataset: DatasetStatistics | None = None
     rates: Counter[int] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
     earlier: int = 0
 
 
@@ -177,6 +182,7 @@ def _identity(config: StatsConfig, source: Source, frontend: FrontEnd | None, me
     place = Opening(config.source).place
     return {
         "command": "stats",
+        "asks": sorted((*SOUND, *STORED)),
         "calib": __version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -220,6 +226,7 @@ def _measure(work: StatsWork, engine: EngineConfig, source: Source, ledger: Ledg
                 total.skipped.add(name, reason)
             total.rates += value.rates
             total.noted += value.notes
+            total.doubts += value.doubts
             total.earlier += value.items if earlier else 0
             if value.state is not None:
                 part = DatasetStatistics.from_bytes(value.state)
@@ -233,11 +240,11 @@ def _measure(work: StatsWork, engine: EngineConfig, source: Source, ledger: Ledg
     return total
 
 
-def _content(config: StatsConfig, frontend: FrontEnd | None, total: _Total) -> dict[str, Any]:
-    """The file's content, with notices of what is unusual.
+def _content(config: StatsConfig, source: Source, frontend: FrontEnd | None, total: _Total) -> dict[str, Any]:
+    """The file's content, with notices of what is unusual and warnings of what is wrong.
 
     Raises:
-        DataError: nothing usable, too much skipped, no variance.
+        DataError: nothing usable, too much skipped, no variance, stored mels that cannot be the front end's.
     """
     skipped, dataset = total.skipped, total.dataset
     skipped.check()
@@ -255,8 +262,20 @@ def _content(config: StatsConfig, frontend: FrontEnd | None, total: _Total) -> d
             )
         else:
             terminal.notice(f"{count} of {skipped.total} files: {note}")
-    return stats_file(
-        dataset.result(floor=None if frontend is None else frontend.floor),
+    result = dataset.result(floor=None if frontend is None else frontend.floor)
+    stored = source.holds == "mels"
+    wrong = judged(total.doubts, dataset.n_utterances, result, frontend, stored=stored)
+    if frontend is not None:
+        _refuse(config, wrong, frontend)
+    for finding in wrong:
+        question = QUESTIONS[finding.key]
+        terminal.warning(f"{finding.status.upper()}: {question.title}: {finding.measured}; {question.next}")
+    if wrong:
+        terminal.warning(
+            f"the statistics are of all this as it is, and say so; which files: {_check_data(config, frontend)}"
+        )
+    content = stats_file(
+        result,
         frontend,
         {
             "version": __version__,
@@ -267,6 +286,49 @@ def _content(config: StatsConfig, frontend: FrontEnd | None, total: _Total) -> d
             "skipped": skipped.provenance(),
         },
     )
+    if wrong:  # before the provenance, where a person reads it
+        provenance = content.pop("provenance")
+        content |= {"warnings": [_warning(finding) for finding in wrong], "provenance": provenance}
+    return content
+
+
+def _refuse(config: StatsConfig, wrong: Sequence[Finding], frontend: FrontEnd) -> None:
+    """No file says "hifigan" of mels that hifigan cannot have made.
+
+    Raises:
+        DataError: more than ``--allow-skipped`` percent of the mels hold values that no audio gives.
+    """
+    found = {finding.key: finding for finding in wrong}
+    beyond = found.get("mel-scale")
+    if beyond is None or 100.0 * (beyond.share or 0.0) <= config.allow_skipped:
+        return
+    unit = f"; {found['domain'].measured}" if "domain" in found else ""
+    raise DataError(
+        f"{config.source}: not mels of {frontend.name}: {beyond.count} of {beyond.total} hold values that audio in [-1, 1] cannot give (the loudest possible is {loudest(frontend):.3f} {frontend.unit}){unit}",
+        hint="name the front end that they were made with (calib frontends identify finds it), or leave --frontend out: "
+        f"then the statistics are in the mels' own unit and claim no front end; which files: {_check_data(config, frontend)}",
+    )
+
+
+def _check_data(config: StatsConfig, frontend: FrontEnd | None) -> str:
+    from shlex import quote
+
+    asked = "" if config.frontend is None or frontend is None else f" --frontend {quote(str(config.frontend if isinstance(config.frontend, str) else frontend.name))}"  # fmt: skip
+    return f"calib check data {quote(config.source)}{asked}"
+
+
+def _warning(finding: Finding) -> dict[str, Any]:
+    """For the file."""
+    question = QUESTIONS[finding.key]
+    return {
+        "key": finding.key,
+        "status": finding.status,
+        "title": question.title,
+        "measured": finding.measured,
+        "rule": finding.rule,
+        "why": question.why,
+        "next": question.next,
+    }
 
 
 def _device(name: str) -> str:
@@ -317,13 +379,14 @@ def stats(
         ),
     ] = None,
     force: o.Force = False,
+    fail_on: o.FailOn = "never",
     json_: o.Json = None,
     progress: o.ProgressForm = "auto",
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Thin shell of `run`."""
-    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, progress=progress)
+    o.set_level(quiet=quiet, verbose=verbose, json_target=json_, force=force, fail_on=fail_on, progress=progress)
     path = output or Path(STATS_NAME)
     started = time.monotonic()
     content = run(
@@ -347,12 +410,15 @@ def stats(
             fresh,
         )
     )
-    for line in render(content):
-        terminal.result(line)
+    lines = render(content)
+    o.show(lines, lines[:2])
     terminal.result(f"written: {path} ({duration(time.monotonic() - started)})")
     for name, target in (export_path(text, path) for text in export or ()):
         terminal.result(f"written: {target} ({FORMATS[name].title})")
     o.emit_json(json_, content, force=force)
+    wrong = content.get("warnings", [])
+    status = "fail" if any(one["status"] == "fail" for one in wrong) else "warn" if wrong else "pass"
+    o.gate(fail_on, status, "; ".join(f"{one['title']}: {one['measured']}" for one in wrong))
 
 
 def render(content: dict[str, Any]) -> list[str]:
@@ -376,7 +442,12 @@ def render(content: dict[str, Any]) -> list[str]:
     speakers = content["speakers"]
     if len(speakers) > 1:
         rows = [
-            [name, f"{v['mel_mean']:.3f}", f"{v['mel_std']:.3f}", str(v["n_frames"])]
+            [
+                "all speakers" if name == "default" else name,
+                f"{v['mel_mean']:.3f}",
+                f"{v['mel_std']:.3f}",
+                str(v["n_frames"]),
+            ]
             for name, v in list(speakers.items())[:20]
         ]
         lines += ["", *table(["speaker", "mean", "sd", "frames"], rows)]

@@ -7,7 +7,7 @@ live in the space of the two global values all the same: that is what their read
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ __all__ = [
     "load_normalizer",
     "own_output",
     "own_space",
+    "own_warnings",
     "plan_exports",
     "statistics_of",
     "to_normalizer",
@@ -73,11 +74,14 @@ def load_normalizer(path: Path | str) -> MelNormalizer:
     reference = Reference(path)
     if is_own(reference):
         try:
-            return MelNormalizer.load(reference.path)
+            normalizer = MelNormalizer.load(reference.path)
         except ParamsError as error:
             if "NaN is not a number" in error.message:  # Matcha-TTS writes a negative variance so
                 raise ParamsError(error.message, hint=NEGATIVE_VARIANCE) from None
             raise
+        if words := own_warnings(normalizer.extra):
+            terminal.warning(f"{reference.path}: measured with a warning: {words}")
+        return normalizer
     found = read(path)
     normalizer = to_normalizer(found)
     terminal.notice(f"statistics: {found.describe()}")
@@ -86,6 +90,13 @@ def load_normalizer(path: Path | str) -> MelNormalizer:
     for doubt in found.doubts:
         terminal.warning(f"{reference.path}: {doubt}")
     return normalizer
+
+
+def own_warnings(content: Mapping[str, Any]) -> str:
+    """What ``calib stats`` warned of when it wrote the file, in one line; empty if of nothing."""
+    found = content.get("warnings")
+    found = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return "; ".join(f"{one.get('title', '?')}: {one.get('measured', '?')}" for one in found)
 
 
 def is_own(reference: Reference) -> bool:
@@ -279,7 +290,9 @@ def export(content: dict[str, Any], exports: list[tuple[str, Path]], frontend: F
                 f"{path}: holds {frontend.unit}, as measured; a file of this format from its own system holds {usual} as a rule"
             )
         if len(content["speakers"]) > 1:
-            terminal.notice(f"{path}: of all {len(content['speakers']) - 1} speakers together")
+            terminal.notice(
+                f"{path}: of all {len(content['speakers']) - 1} speakers together; calib stats --speaker NAME measures one"
+            )
         try:
             write(stats, path, name, frontend=None if frontend is None else frontend.fields(), force=force)
         except DataError as error:  # what one format cannot hold, another may

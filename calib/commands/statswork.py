@@ -59,6 +59,7 @@ class ChunkValue:
         failed: places of those in the chunk, in the same order.
         rates: sample rate in Hz to number of files that were resampled from it.
         notes: what is unusual to number of files.
+        doubts: what is wrong to number of files, see :mod:`calib.mel.census.passing`.
         known: the ledger has this chunk; only what it could not use was tried again now.
         lost: an item killed its worker: not for the ledger, so that the next run tries it again.
     """
@@ -72,6 +73,7 @@ class ChunkValue:
     failed: list[int] = field(default_factory=list)
     rates: Counter[int] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
     known: bool = False
     lost: bool = False
 
@@ -87,6 +89,7 @@ class ChunkValue:
             "failed": self.failed,
             "rates": sorted(self.rates.items()),
             "notes": sorted(self.notes.items()),
+            "doubts": sorted(self.doubts.items()),
         }
 
     @classmethod
@@ -102,6 +105,7 @@ class ChunkValue:
             list(value["failed"]),
             Counter(dict(value["rates"])),
             Counter(dict(value["notes"])),
+            Counter(dict(value["doubts"])),
             known=True,
         )
 
@@ -136,6 +140,7 @@ def completed(earlier: ChunkValue, again: ChunkValue) -> ChunkValue:
         again.failed,
         earlier.rates + again.rates,
         earlier.notes + again.notes,
+        earlier.doubts + again.doubts,
         known=True,
     )
 
@@ -207,6 +212,7 @@ class StatsWork(Work[Chunk, ChunkValue]):
             out.skipped += value.skipped
             out.rates += value.rates
             out.notes += value.notes
+            out.doubts += value.doubts
             out.lost |= value.lost
             if value.state is not None:
                 part = DatasetStatistics.from_bytes(value.state)
@@ -248,7 +254,7 @@ def _measured(items: Sequence[Item], measure: Measure, rate: int | None, name: s
             out.skipped.append((item.id, found.message))
             out.failed.append(place)
             continue
-        utterance, source_rate, notes = found
+        utterance, source_rate, notes, doubts = found
         if dataset is None:
             dataset, out.first = DatasetStatistics(utterance.s1.size), item.id
         if utterance.s1.size != dataset.n_mels:
@@ -256,6 +262,7 @@ def _measured(items: Sequence[Item], measure: Measure, rate: int | None, name: s
         dataset.add(utterance)
         out.seconds += utterance.seconds
         out.notes.update(notes)
+        out.doubts.update(doubts)
         if source_rate is not None and rate is not None and source_rate != rate:
             out.rates[source_rate] += 1
     out.state = None if dataset is None else dataset.to_bytes()

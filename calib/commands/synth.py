@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +14,11 @@ import typer
 
 from calib.commands import options as o
 from calib.commands.plugins import ModelConfig, VocoderConfig
-from calib.commands.speaking import Spoken, SynthConfig, Synthesizer, Voice, say
+from calib.commands.speaking import Job, SynthConfig, Synthesizer, Voice, say, speak_each
 from calib.commands.synth_mels import MelsConfig, speak_mels
 from calib.console import terminal
 from calib.data.files import ensure_writable
-from calib.errors import CalibError, DataError, UsageError, nearest
+from calib.errors import DataError, UsageError, nearest
 from calib.models.loading import parse_options
 from calib.speech.text import other_script
 
@@ -58,10 +59,18 @@ def synth(
     ] = None,
     language: Annotated[str, typer.Option("--language", help="Language code of the text: en, de, fa, ...")] = "en",
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Of what the model samples; 0 takes the likeliest.")
+        float,
+        typer.Option(
+            "--temperature",
+            help="How freely the model samples: 1 as it was trained, less is safer, 0 always takes the likeliest.",
+        ),
     ] = 1.0,
     top_p: Annotated[
-        float, typer.Option("--top-p", help="Nucleus of what the model samples, above 0 and at most 1.")
+        float,
+        typer.Option(
+            "--top-p",
+            help="Sample only among the likeliest values that together have this probability, above 0 and at most 1.",
+        ),
     ] = 1.0,
     seed: o.Seed = 0,
     text_file: Annotated[
@@ -111,6 +120,13 @@ def synth(
     convert: o.Convert = False,
     device: o.Device = "auto",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="The same as --device cuda.")] = False,
+    any_level: Annotated[
+        bool,
+        typer.Option(
+            "--any-level",
+            help="Write the WAV, turned down, even where it lies more than 40 dB beyond full scale, as no mel of its front end does.",
+        ),
+    ] = False,
     force: o.Force = False,
     json_: o.Json = None,
     quiet: o.Quiet = False,
@@ -125,7 +141,9 @@ def synth(
         if output is None or output == "-":
             raise UsageError("calib synth --mel needs -o: a WAV file for one mel, a folder for several")
         chosen = VocoderConfig(vocoder, vocoder_checkpoint, parse_options(vocoder_option or []), "cuda" if use_gpu else device, vocoder_python, convert)  # fmt: skip
-        heard = speak_mels(MelsConfig(mel, output, chosen, stats, params, frontend, layout, output_space, force))
+        heard = speak_mels(
+            MelsConfig(mel, output, chosen, stats, params, frontend, layout, output_space, force, any_level)
+        )
         o.emit_json(json_, {"spoken": heard}, force=force)
         return
     if wrong := [name for name, value in (("--frontend", frontend), ("--layout", layout), ("--output-space", output_space)) if value]:  # fmt: skip
@@ -171,36 +189,15 @@ def synth(
         f"language {language}, temperature {temperature:g}, top-p {top_p:g}, seed {seed}, voice {speaker_audio or 'of the checkpoint'}"
     )
     terminal.notice(synthesizer.calibration.describe())
-    done = _speak_all(synthesizer, lines, stream=stream, force=force)
+    jobs = [
+        Job(
+            Path(line.output).name, line.output, {"text": line.text, **_plain(line.voice)},
+            partial(say, synthesizer, line.text, line.voice, line.output, stream=stream, force=force, any_level=any_level),
+        )
+        for line in lines
+    ]  # fmt: skip
+    done = speak_each(jobs, "texts")
     o.emit_json(json_, {"spoken": done}, force=force)
-
-
-def _speak_all(synthesizer: Synthesizer, lines: list[Line], *, stream: bool, force: bool) -> list[dict[str, Any]]:
-    """Every text; one that cannot be said does not lose the others.
-
-    Raises:
-        DataError, PluginError: a single text failed; or, of several, those that failed (all others are written).
-    """
-    done: list[dict[str, Any]] = []
-    failed: list[str] = []
-    for line in lines:
-        try:
-            spoken: Spoken = say(synthesizer, line.text, line.voice, line.output, stream=stream, force=force)
-        except CalibError as error:
-            if len(lines) == 1:
-                raise
-            failed.append(f"{Path(line.output).name}: {error.message}")
-            terminal.warning(f"not spoken: {failed[-1]}")
-            continue
-        done.append({"output": line.output, "text": line.text, **_plain(line.voice), **spoken.to_json()})
-        terminal.result(f"written: {line.output}")
-        terminal.notice(spoken.line())
-    if len(done) > 1:
-        audio, took = (sum(row[key] for row in done) for key in ("seconds", "took_seconds"))
-        terminal.notice(f"{len(done)} texts, {audio:.1f} s of audio in {took:.1f} s ({took / audio:.2f} x real time)")
-    if failed:
-        raise DataError(f"{len(failed)} of {len(lines)} texts could not be spoken:\n  " + "\n  ".join(failed[:10]))
-    return done
 
 
 def _plain(voice: Voice) -> dict[str, Any]:
@@ -212,7 +209,7 @@ def read_lines(path: Path, folder: Path, voice: Voice) -> list[Line]:
 
     Args:
         path: UTF-8 with or without BOM.
-        folder: where the WAVs go, ``0001.wav`` and on, or ``ID.wav`` where a line has an ``id``; a ``speaker_audio`` is found from the texts' own folder.
+        folder: where the WAVs go, ``0001.wav`` of line 1 and so on (an empty line leaves its number out), or ``ID.wav`` where a line has an ``id``; a ``speaker_audio`` is found from the texts' own folder.
         voice: what a line says nothing of.
 
     Raises:
@@ -226,7 +223,7 @@ def read_lines(path: Path, folder: Path, voice: Voice) -> list[Line]:
     out: list[Line] = []
     for number, row in enumerate(rows, 1):
         if row.strip():
-            name = f"{len(out) + 1:04d}"
+            name = f"{number:04d}"
             if path.suffix.lower() == ".jsonl":
                 out.append(_line(row, f"--text-file {path}, line {number}", folder, name, voice, path.parent))
             else:

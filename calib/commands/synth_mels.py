@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calib.commands.calibration import Calibration, Consumer, load_calibration, refuse_twice
+from calib.commands.calibration import Calibration, load_calibration, refuse_twice, stored_mels
 from calib.commands.convert_input import Inputs, Unit, is_pairs, open_inputs
 from calib.commands.plugins import LoadedVocoder, VocoderConfig, open_vocoder
-from calib.commands.speaking import Spoken, vocoded, write_spoken
+from calib.commands.speaking import Job, Spoken, speak_each, vocoded, write_spoken
 from calib.console import terminal
 from calib.data.files import ensure_writable, read_json
 from calib.data.pairfiles import discover
-from calib.errors import CalibError, DataError, UsageError
+from calib.errors import DataError, UsageError
 from calib.mel.frontend import FrontEnd
 
 __all__ = ["MelsConfig", "speak_mels"]
@@ -35,6 +36,7 @@ class MelsConfig:
     layout: str | None = None
     output_space: str | None = None
     force: bool = False
+    any_level: bool = False
 
 
 def speak_mels(config: MelsConfig) -> list[dict[str, Any]]:
@@ -55,33 +57,22 @@ def speak_mels(config: MelsConfig) -> list[dict[str, Any]]:
         raise UsageError(error.message.replace("--from", "--frontend"), hint=(error.hint or "").replace("--from", "--frontend") or None) from None  # fmt: skip
     if not inputs.units:
         raise DataError(f"{config.mels}: holds no mel")
-    calibration = _calibration(config, inputs)
+    made = stored_mels(inputs.frontend, inputs.header, config.output_space)
+    calibration = load_calibration(config.params, config.stats, made)
     vocoder = open_vocoder(config.vocoder, inputs.frontend)
     refuse_twice(vocoder.vocoder, calibration.scaler)
     outputs = _outputs(config, inputs)
     for path in outputs:
         ensure_writable(path, force=config.force)
     terminal.notice(calibration.describe())
-    done: list[dict[str, Any]] = []
-    failed: list[str] = []
-    for unit, path in zip(inputs.units, outputs, strict=True):
-        try:
-            spoken = _heard(unit, calibration, vocoder, path, force=config.force)
-        except CalibError as error:
-            if len(outputs) == 1:
-                raise
-            failed.append(f"{unit.id}: {error.message}")
-            terminal.warning(f"not heard: {failed[-1]}")
-            continue
-        done.append({"output": str(path), "mel": unit.id, **spoken.to_json()})
-        terminal.result(f"written: {path}")
-        terminal.notice(spoken.line())
-    if failed:
-        raise DataError(f"{len(failed)} of {len(outputs)} mels could not be heard:\n  " + "\n  ".join(failed[:10]))
-    return done
+    jobs = [
+        Job(unit.id, str(path), {"mel": unit.id}, partial(_heard, unit, calibration, vocoder, path, config))
+        for unit, path in zip(inputs.units, outputs, strict=True)
+    ]
+    return speak_each(jobs, "mels")
 
 
-def _heard(unit: Unit, calibration: Calibration, vocoder: LoadedVocoder, path: Path, *, force: bool) -> Spoken:
+def _heard(unit: Unit, calibration: Calibration, vocoder: LoadedVocoder, path: Path, config: MelsConfig) -> Spoken:
     started = time.monotonic()
     mel = np.asarray(unit.load())
     bins = vocoder.frontend.n_mels
@@ -90,7 +81,7 @@ def _heard(unit: Unit, calibration: Calibration, vocoder: LoadedVocoder, path: P
     if not np.isfinite(mel).all():
         raise DataError(f"{unit.id}: the mel holds {int((~np.isfinite(mel)).sum())} NaN or infinite values of {mel.size}")  # fmt: skip
     samples, rate = vocoded(vocoder, calibration(mel.astype(np.float32)))
-    return write_spoken(path, samples, rate, started, force=force)
+    return write_spoken(path, samples, rate, started, force=config.force, any_level=config.any_level)
 
 
 def _outputs(config: MelsConfig, inputs: Inputs) -> list[Path]:
@@ -109,16 +100,6 @@ def _outputs(config: MelsConfig, inputs: Inputs) -> list[Path]:
         name = Path(*[part for part in Path(unit.id).parts if part not in {"..", "/", "\\"}])
         outputs.append(target / name.with_name(f"{name.name}.wav"))
     return outputs
-
-
-def _calibration(config: MelsConfig, inputs: Inputs) -> Calibration:
-    """As ``calib convert`` does it, with the same checks; the model is what PAIRS say of it."""
-    header = inputs.header
-    space = config.output_space or header.get("output_space") or "raw"
-    if space not in {"raw", "normalized"}:
-        raise UsageError(f"--output-space is {space!r}; it must be raw or normalized")
-    made = Consumer("the mels", inputs.frontend, space, header.get("model_id"), header.get("model_options", {}))
-    return load_calibration(config.params, config.stats, made)
 
 
 def _frontend(config: MelsConfig) -> FrontEnd | None:

@@ -15,7 +15,7 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -54,6 +54,7 @@ class Audio:
         channels: how many were averaged: those of the file, or 1 where one was picked.
         peak: largest absolute sample of the file over all channels, before downmix and resampling; 1 is full scale.
         notes: what is unusual and was read nevertheless, without the file's name: "FLAC data in a file named .wav".
+        seen: what ``look`` gave.
     """
 
     samples: np.ndarray
@@ -62,6 +63,7 @@ class Audio:
     channels: int
     peak: float
     notes: tuple[str, ...] = ()
+    seen: Any = None
 
     @property
     def seconds(self) -> float:
@@ -69,13 +71,21 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-def read_audio(place: str | Place, sample_rate: int | None = None, *, integers: bool = False) -> Audio:
+def read_audio(
+    place: str | Place,
+    sample_rate: int | None = None,
+    *,
+    integers: bool = False,
+    look: Callable[[np.ndarray, int, float, float], Any] | None = None,
+) -> Audio:
     """Read a recording as float32 mono; channels are averaged; resampled (soxr HQ) when the rate differs.
 
     Args:
         place: a file that libsndfile reads (WAV, FLAC, Ogg, Opus, MP3, AIFF, ...), or a clip inside something.
         sample_rate: wanted rate in Hz; None keeps the file's.
         integers: 16-bit WAV with one channel that needs no resampling stays int16.
+        look: is shown the samples as stored, before downmix and resampling: ``(L, channels)`` float32 (with
+            ``integers`` perhaps int16), the file's rate in Hz, the smallest and the largest sample (1 is full scale).
 
     Raises:
         DataError: missing, no audio, empty, cut short (see :mod:`calib.data.integrity`), NaN or infinite samples, more
@@ -89,11 +99,12 @@ def read_audio(place: str | Place, sample_rate: int | None = None, *, integers: 
         data, rate, notes = _decode(file, size, place, integers=integers)
     if len(data) == 0:
         raise DataError(f"{place}: holds zero samples")
-    peak = max(float(data.max()), -float(data.min()))
+    low, high, stored = float(data.min()), float(data.max()), data
     if data.dtype == np.int16:
-        peak /= 32768.0
+        low, high = low / 32768.0, high / 32768.0
         if data.shape[1] > 1 or sample_rate not in {None, rate}:
             data = pcm16_floats(data)
+    peak = max(high, -low)
     if not math.isfinite(peak):
         count = int(np.count_nonzero(~np.isfinite(data)))
         raise DataError(f"{place}: {count} of {data.size} samples are NaN or infinite")
@@ -107,7 +118,8 @@ def read_audio(place: str | Place, sample_rate: int | None = None, *, integers: 
         mono = resample(mono, rate, sample_rate)
         if len(mono) == 0:
             raise DataError(f"{place}: its {len(data)} samples at {rate} Hz leave none at {sample_rate} Hz")
-    return Audio(np.ascontiguousarray(mono), sample_rate or rate, rate, channels, peak, notes)
+    seen = None if look is None else look(stored, rate, low, high)
+    return Audio(np.ascontiguousarray(mono), sample_rate or rate, rate, channels, peak, notes, seen)
 
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, missing
+from calib.syncing import sync_folder
 
 __all__ = ["atomic_writer", "canonical_json", "digest", "ensure_writable", "read_json", "write_json", "write_run_facts"]
 
@@ -85,7 +86,7 @@ def atomic_writer(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
             temporary.replace(path)
         else:
             _publish(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -103,15 +104,6 @@ def _publish(temporary: Path, path: Path) -> None:
         ) from None
     except OSError:  # a file system without hard links
         temporary.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system lets a folder be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any, *, force: bool = False) -> None:
@@ -145,7 +137,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise missing(path, what="file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
 

@@ -21,7 +21,7 @@ from calib.data.files import read_json
 from calib.data.sources.folder import census, walk
 from calib.data.sources.lines import json_object, read_lines
 from calib.data.sources.names import has_suffix, tidy
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, missing
 
 __all__ = ["HEADER_NAME", "INDEX_NAME", "SCHEMA", "Found", "Orphan", "PairEntry", "arrays_below", "discover", "expand", "scan_shapes"]  # fmt: skip
 
@@ -111,7 +111,7 @@ def discover(path: Path, targets: Path | None = None) -> Found:
         DataError: missing, malformed, or no pairs; the message says what was looked for and seen.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
-        raise DataError(f"{path}: no such file or folder")
+        raise missing(path)
     root = path if path.is_dir() else path.parent
     if not path.is_dir() and path.suffix.lower() != ".jsonl":
         raise DataError(

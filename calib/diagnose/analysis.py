@@ -32,6 +32,7 @@ from calib.diagnose.faults.explain import Explanation, explain
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.heard import CONTRADICTED
 from calib.diagnose.faults.library import BY_BIN, GLOBAL_AFFINE
+from calib.diagnose.faults.utterances import Listed
 from calib.diagnose.intervals import Intervals, block_intervals, moving_blocks, utterance_intervals
 from calib.diagnose.moments import Moments, Summary, UnitMoments, unit_moments
 from calib.diagnose.notes import Noticed, serious
@@ -44,6 +45,8 @@ from calib.diagnose.verdict import NO_SIGNAL_R, STRUCTURE_LIFT, Evidence, decide
 __all__ = ["AffineMap", "Diagnosis", "Interval", "PairSet", "Row", "UnusablePairError", "Utterance", "analyze"]
 
 _PAIRING = "pairing each prediction with another target of the same length"
+_PART_WORDS = {"collapsed": "collapsed", "wrong-pairs": "wrongly paired"}
+_REPAIRING = "pairing each prediction with the target of the list that fits it"
 _SAMPLE_RATIO = 0.1  # |ln of the within-bin sd ratio| below which a model of unknown kind is taken for sample-like
 
 
@@ -179,7 +182,9 @@ class _Analysis:
         frames = [self._frames(index) for index in sampled]
         null, probe, structure, structure_r = self._dependence(frames)
         explanation = self._explain(frames, sampled)
-        if structure == _PAIRING and abs(structure_r) > max(NO_SIGNAL_R, abs(float(s.r_w)) + STRUCTURE_LIFT):
+        if explanation.repaired_r:
+            structure, structure_r = _REPAIRING, explanation.repaired_r
+        elif structure == _PAIRING and abs(structure_r) > max(NO_SIGNAL_R, abs(float(s.r_w)) + STRUCTURE_LIFT):
             explanation.findings = _mispaired(explanation.findings, float(s.r_w), structure_r)
         pass2 = SecondPass(self, chosen, calibrators.cross)
         pass2.run()
@@ -222,6 +227,9 @@ class _Analysis:
                 ),
                 drift=drift,
                 drift_r=drift_r,
+                parts=tuple(
+                    f"{_PART_WORDS.get(part.fault, 'unrelated')} in {part.label}" for part in explanation.parts
+                ),
             )
         )
         healthy = verdict.state == "healthy"
@@ -286,7 +294,17 @@ class _Analysis:
         return explain(
             [(p.astype(np.float32), y.astype(np.float32)) for p, y in frames],
             geometry=c.bank, recomputed=c.recomputed, indices=sampled, references=references, kind=c.kind,
-            autoregressive=c.autoregressive, library=c.library, denormalised=c.denormalised,
+            autoregressive=c.autoregressive, library=c.library, denormalised=c.denormalised, listed=self._listed(sampled),
+            frame_seconds=c.frame_seconds,
+        )  # fmt: skip
+
+    def _listed(self, sampled: list[int]) -> Listed:
+        """The list that the utterances of the sample are from; places count the usable pairs."""
+        pairs, usable = self.reader.pairs, self.reader.usable
+        place = {index: number for number, index in enumerate(usable)}
+        return Listed(
+            [place[index] for index in sampled], len(usable), lambda k: self._frames(usable[k])[1],
+            lambda k: pairs.name(usable[k]), lambda k: pairs.speaker(usable[k]),
         )  # fmt: skip
 
     # --- fits ---------------------------------------------------------------------------------------------------

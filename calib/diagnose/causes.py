@@ -16,6 +16,7 @@ from calib.diagnose.faults.library import FAULTS
 __all__ = ["NEEDS", "next_steps", "own_step", "percent_sure", "untested", "which_of", "worst_first"]
 
 _SEVERITIES = ("fail", "warn")
+_ACT = 0.5  # confidence below which a finding's step is not given
 # What a fault needs that pairs do not hold, in words that say how to give it.
 NEEDS = {
     "audio": "needs the audio (--audio SOURCE)",
@@ -24,7 +25,7 @@ NEEDS = {
     "vocoder": "needs the vocoder (calib check vocoder SOURCE --vocoder SPEC)",
 }
 _FRONT_END = ("area-norm", "pre-emphasis", "sample-rate")
-_UTTERANCES = {"minmax-per-utterance": 2, "level-per-utterance": 4}
+_UTTERANCES = {"minmax-per-utterance": 2, "level-per-utterance": 4, "level-drift": 4}
 _UNRELATED = "prediction and target are not related, so this cannot be compared"
 _DETAIL = ("copying", "oversmoothed-time", "oversmoothed-frequency")
 
@@ -41,10 +42,18 @@ def own_step(finding: Finding, done: str = "") -> str:
     return f"{entry.next_step}: {entry.command}" if send else entry.next_step
 
 
-def next_steps(diagnosis: Diagnosis, done: str = "") -> list[str]:
-    """What to do, the findings' steps first, none twice; ``done`` as in `own_step`."""
-    steps = [own_step(finding, done) for finding in worst_first(diagnosis.faults)]
-    return list(dict.fromkeys([*steps, *diagnosis.verdict.next_steps]))
+def next_steps(diagnosis: Diagnosis, done: str = "", first: Sequence[str] = ()) -> list[str]:
+    """What to do: the one list that terminal, JSON, report and notebook show; the findings' steps first, none twice.
+
+    A finding that is sooner wrong than right sends nobody to change anything.
+
+    Args:
+        diagnosis: the findings and the verdict.
+        done: as in `own_step`.
+        first: steps before the diagnosis's own: those of the legs.
+    """
+    steps = [own_step(finding, done) for finding in worst_first(diagnosis.faults) if finding.confidence >= _ACT]
+    return list(dict.fromkeys([*first, *steps, *diagnosis.verdict.next_steps]))
 
 
 def percent_sure(finding: Finding) -> str:

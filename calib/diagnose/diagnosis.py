@@ -8,6 +8,7 @@ Conventions:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -394,10 +395,17 @@ class Diagnosis:
         """The constant with the smaller out-of-sample MAE."""
         return min((self.row("global_mean"), self.row("bin_mean")), key=lambda row: row.mae)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: what ``--json`` prints."""
+    def to_json(self, *, first: Sequence[str] = (), done: str = "") -> dict[str, Any]:
+        """Plain values: what ``--json`` prints.
+
+        Args:
+            first: steps before the diagnosis's own, as in `next_steps`.
+            done: the command that says it, which sends nobody to itself.
+        """
+        from calib.diagnose.causes import next_steps
+
         plain = {key: _plain(value) for key, value in self.__dict__.items() if key not in _OTHERWISE}
-        plain["verdict"] = self.verdict.to_json()
+        plain["verdict"] = {**self.verdict.to_json(), "next_steps": next_steps(self, done, first)}
         if self.probe is not None:
             plain["probe"]["best_lag"] = self.probe.best_lag
         plain["faults"] = [finding.to_json() for finding in self.faults]

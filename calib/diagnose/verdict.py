@@ -167,7 +167,7 @@ STATES: dict[str, State] = {
             "FIXABLE BY CALIBRATION",
             "warn",
             (
-                "use both JSON files in inference: MelScaler.load(params, stats).calibrate(prediction), or calib synth --params",
+                "use both JSON files in inference: MelScaler.load(params, stats).calibrate(prediction), or calib synth --params mel_scaling_params.json --stats mel_normalization_stats.json",
             ),
         ),
         State(
@@ -221,6 +221,7 @@ class Evidence:
         beyond_affine: findings that the calibration to be written does not repair.
         drift: what undoes a drift in time, for people, or None.
         drift_r: r_w after it.
+        parts: what a part of the utterances is, among others that are not, for people.
     """
 
     n_frames: int
@@ -245,6 +246,7 @@ class Evidence:
     beyond_affine: tuple[str, ...] = ()
     drift: str | None = None
     drift_r: float = 0.0
+    parts: tuple[str, ...] = ()
 
     def beyond_null(self, r: float) -> float:
         """A correlation as a share of what is left above unrelated pairs, where those are alike (shared silence)."""
@@ -355,6 +357,13 @@ def decide(e: Evidence) -> Verdict:
             warnings = (f"{what}, the map for each bin that was chosen {e.chosen_share:.0%} (on unseen utterances)",)
         else:
             warnings = (f"{what}; the rest needs another repair{rest}",)
+    if e.parts:  # the figures are of both, and so is the map
+        headline = f"{headline}, over all: {'; '.join(e.parts)}"
+        kept = "" if refusal else "; the map that is written is fitted on both"
+        warnings = (
+            *warnings,
+            f"the figures mix utterances that are well with those that are not{kept}: leave those out, and look again",
+        )
     return Verdict(
         name,
         headline,

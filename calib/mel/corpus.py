@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from calib.data.clip import Place
 from calib.data.sources import Item, Source
 from calib.errors import DataError, UsageError
 from calib.mel.analysis import streams
+from calib.mel.census.passing import of_audio, of_mel
+from calib.mel.census.units import loudest
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import UtteranceStatistics, measure, measure_audio
 from calib.native.mel import kernel_for
@@ -38,12 +41,14 @@ class CorpusMel:
         seconds: duration of the audio as stored, in s (frames times hop for stored mels; 0 without a front end).
         source_rate: sample rate of the file in Hz, or None for stored mels.
         notes: what is unusual about the file and was read nevertheless.
+        doubts: of `calib.mel.census.passing.of_audio`; None for stored mels.
     """
 
     mel: np.ndarray
     seconds: float
     source_rate: int | None
     notes: tuple[str, ...] = ()
+    doubts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ class MelReader:
 
     def _computed(self, path: Place) -> CorpusMel:
         assert self.frontend is not None
-        audio = read_audio(path, self.frontend.sample_rate)
-        return CorpusMel(self.frontend.mel(audio.samples, self.device), audio.seconds, audio.source_rate, audio.notes)
+        audio = read_audio(path, self.frontend.sample_rate, look=of_audio)
+        mel = self.frontend.mel(audio.samples, self.device)
+        return CorpusMel(mel, audio.seconds, audio.source_rate, audio.notes, audio.seen)
 
 
 @contextlib.contextmanager
@@ -105,11 +111,13 @@ class Measured(NamedTuple):
         statistics: of its mel.
         source_rate: sample rate of the file in Hz, or None for stored mels.
         notes: what is unusual about the file and was read nevertheless.
+        doubts: what is wrong with it, as :mod:`calib.mel.census.passing` counts.
     """
 
     statistics: UtteranceStatistics
     source_rate: int | None
     notes: tuple[str, ...]
+    doubts: Mapping[str, int]
 
 
 SOUNDLESS = "no sound: every frame alike"
@@ -137,16 +145,22 @@ class Measure:
             found = self.reader(item)
             floor = None if fe is None else fe.floor
             measured = measure(found.mel, floor=floor, seconds=found.seconds, speaker=item.speaker)
-            return Measured(measured, found.source_rate, _noted(measured, found.notes))
+            doubts = of_mel(found.mel, measured, self._bound) if found.doubts is None else found.doubts
+            return Measured(measured, found.source_rate, _noted(measured, found.notes), doubts)
         with _without(place):
-            audio = read_audio(place, fe.sample_rate, integers=True)
+            audio = read_audio(place, fe.sample_rate, integers=True, look=of_audio)
             kernel = kernel_for(fe)
             fast = None
             if kernel is not None:
                 fast = kernel.measure(fe, audio.samples, seconds=audio.seconds, speaker=item.speaker)
             if fast is None:  # no kernel, or out of the ordinary: numpy measures it, or says what is wrong with it
                 fast = measure_audio(fe, audio.samples, seconds=audio.seconds, speaker=item.speaker)
-        return Measured(fast, audio.source_rate, _noted(fast, audio.notes))
+        return Measured(fast, audio.source_rate, _noted(fast, audio.notes), audio.seen)
+
+    @cached_property
+    def _bound(self) -> float | None:
+        """The loudest value that the front end makes of audio."""
+        return None if self.reader.frontend is None else loudest(self.reader.frontend)
 
     def many(self, items: Sequence[Item]) -> Iterator[tuple[Item, Measured | DataError]]:
         """Each item with its statistics, or with why it has none, in order.
@@ -173,7 +187,7 @@ class Measure:
                 if isinstance(result, DataError):
                     yield item, result
                 else:
-                    yield item, Measured(result, one.source_rate, _noted(result, one.notes))
+                    yield item, Measured(result, one.source_rate, _noted(result, one.notes), one.doubts)
 
         held: list[tuple[Item, _Decoded | DataError]] = []
         samples = 0
@@ -193,16 +207,16 @@ class Measure:
         assert fe is not None
         assert place is not None
         with _without(place):
-            audio = read_audio(place, fe.sample_rate)
-            return _Decoded(
-                pad_for_batch(fe, audio.samples, audio.seconds, item.speaker), audio.source_rate, audio.notes
-            )
+            audio = read_audio(place, fe.sample_rate, look=of_audio)
+            padded = pad_for_batch(fe, audio.samples, audio.seconds, item.speaker)
+            return _Decoded(padded, audio.source_rate, audio.notes, audio.seen)
 
 
 class _Decoded(NamedTuple):
     padded: Padded
     source_rate: int
     notes: tuple[str, ...]
+    doubts: Mapping[str, int]
 
 
 Value = TypeVar("Value")

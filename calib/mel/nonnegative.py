@@ -10,9 +10,11 @@ References:
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-__all__ = ["TINY", "at_most_one", "unit_rows", "update"]
+__all__ = ["TINY", "Bank", "DenseBank", "at_most_one", "unit_rows", "update"]
 
 # Numbers below this, relative to the largest of 1, are rounding of float32.
 TINY = np.float32(1e-12)
@@ -34,14 +36,47 @@ def at_most_one(bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.divide(bands, loudest, out=np.zeros_like(bands), where=loudest > 0), loudest
 
 
-def update(spectra: np.ndarray, bands: np.ndarray, bank: np.ndarray, weights: np.ndarray) -> np.ndarray:
+class Bank(Protocol):
+    """A filterbank ``(M, K)`` as the two products that are taken with it; how it is stored is its own affair."""
+
+    def bands(self, spectra: np.ndarray) -> np.ndarray:
+        """``spectra @ bank.T``: ``(T, K)`` to ``(T, M)``."""
+        ...
+
+    def spectra(self, bands: np.ndarray) -> np.ndarray:
+        """``bands @ bank``: ``(T, M)`` to ``(T, K)``."""
+        ...
+
+
+class DenseBank:
+    """A filterbank that is multiplied as it is.
+
+    Args:
+        bank: ``(M, K)``.
+    """
+
+    def __init__(self, bank: np.ndarray) -> None:
+        self._bank = np.ascontiguousarray(bank)
+
+    def bands(self, spectra: np.ndarray) -> np.ndarray:
+        """See `Bank`."""
+        return np.asarray(spectra @ self._bank.T)
+
+    def spectra(self, bands: np.ndarray) -> np.ndarray:
+        """See `Bank`."""
+        return np.asarray(bands @ self._bank)
+
+
+def update(spectra: np.ndarray, bands: np.ndarray, bank: Bank, weights: np.ndarray) -> np.ndarray:
     """One update: each FFT bin times the mean, over the filters that see it, of wanted / present.
 
     Args:
         spectra: ``(T, K)``.
         bands: wanted outputs ``(T, M)``.
         bank: ``(M, K)``, rows of unit sum.
-        weights: 1 / column sums ``(K,)``, 0 where no filter reaches.
+        weights: 1 / column sums ``(K,)``, 0 where no filter reaches; of the dtype of the others.
     """
-    ratio = bands / np.maximum(spectra @ bank.T, TINY)
-    return np.asarray(spectra * ((ratio @ bank) * weights))
+    raised = bank.spectra(bands / np.maximum(bank.bands(spectra), TINY))
+    raised *= weights
+    raised *= spectra
+    return raised

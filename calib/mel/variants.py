@@ -227,4 +227,10 @@ def _usual_warps(n_mels: int) -> tuple[Warp, ...]:
             near = (float(np.abs(warp.place - other.place).max()) < 0.4 for other in kept)
             if float(np.abs(warp.place - np.arange(n_mels)).max()) >= 0.4 and not any(near):
                 kept.append(dataclasses.replace(warp, label=f"as if {warp.label}"))
+    # The target may be what is off: its bank is then the variant, and the prediction's the usual one.
+    for warp in tuple(kept):
+        back = np.interp(np.arange(n_mels, dtype=np.float64), warp.place, np.arange(n_mels, dtype=np.float64))
+        if all(float(np.abs(back - other.place).max()) >= 0.4 for other in kept):
+            label = f"{warp.label} of the target"
+            kept.append(dataclasses.replace(warp, label=label, place=back))
     return tuple(kept)

@@ -268,6 +268,13 @@ def _check_model(name: str, made: Any) -> Any:
     for optional in ("reads_text", "one_voice"):
         if call_plugin(name, hasattr, made, optional):
             _check_choice(name, made, optional, (True, False))
+    if (reach := call_plugin(name, getattr, made, "post_net", None)) is not None and (
+        isinstance(reach, bool) or not isinstance(reach, int) or reach < 0
+    ):
+        raise PluginError(
+            f"plug-in {name}: post_net is {reach!r}; it must be the frames that it reaches to each side, 0 or more",
+            hint="the sum of (kernel - 1) / 2 over its convolutions; 0 without a post-net",
+        )
     _check_frontend(name, made)
     return made
 

@@ -54,9 +54,12 @@ class AcousticModel(Protocol):
     Optional:
         ``reads_text = False`` (it takes no text) and ``one_voice = True`` (it knows one voice): checked, not believed, by
         ``calib check model``;
+        ``post_net = 4``, the frames to each side that a post-net reaches (the sum of (kernel - 1) / 2 over its
+        convolutions; 0: none): where calib sees no torch network, what is looked ahead beyond it is a label leak;
         ``generate(text, *, speaker_audio, language, temperature, top_p, seed) -> (T, M)`` for free running;
         ``stream(...)`` with the same arguments, which yields the same mel in parts as they are made;
-        ``load_report() -> Mapping`` of what the checkpoint restored (`calib.models.restoring`); ``module``, a torch
+        ``load_report()``, what the checkpoint restored (`calib.models.restoring`): a mapping, or what torch's
+        ``load_state_dict(strict=False)`` returned; ``module``, a torch
         module; ``fresh(seed) -> Mapping``, the state dict of that module built anew and never trained; ``remarks``,
         sentences that are said once when it is loaded; ``notices``, what a call wants said.
     """

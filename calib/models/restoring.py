@@ -24,7 +24,7 @@ from calib.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FATES", "LoadReport", "compare_with_fresh", "fresh_states", "load_state", "report_faults"]
+__all__ = ["FATES", "LoadReport", "compare_with_fresh", "fresh_states", "load_state", "read_report", "report_faults"]
 
 FATES = ("restored", "missing", "unexpected", "wrong_shape", "not_finite", "equal_to_fresh_init")
 SMALLEST = 256
@@ -176,6 +176,27 @@ def compare_with_fresh(
         if value.numel() >= SMALLEST and _same_distribution(value, others[-1][name]):
             like.append(name)
     return replace(report, equal_to_fresh_init=tuple(equal), like_fresh_init=tuple(like), comparable=tuple(comparable))
+
+
+def read_report(given: Any) -> dict[str, Any] | None:
+    """A plug-in's own account as a mapping; None where it says nothing.
+
+    Args:
+        given: what its ``load_report()`` returned: names by fate, what torch's ``load_state_dict(strict=False)`` returned
+            (it says what was missing and what was left over, and not what was filled), or None.
+
+    Raises:
+        TypeError: something else.
+    """
+    if given is None:
+        return None
+    if hasattr(given, "missing_keys") and hasattr(given, "unexpected_keys"):
+        return {"missing": list(given.missing_keys), "unexpected": list(given.unexpected_keys)}
+    if isinstance(given, (list, tuple)) and len(given) == 2 and all(isinstance(one, (list, tuple)) for one in given):
+        return {"missing": list(given[0]), "unexpected": list(given[1])}  # the same, as it comes from a worker
+    if not isinstance(given, Mapping):
+        raise TypeError(f"load_report returned a {type(given).__name__}")
+    return dict(given) if any(fate in given for fate in FATES) else None
 
 
 def report_faults(report: Mapping[str, Any]) -> list[str]:

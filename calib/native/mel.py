@@ -1,7 +1,8 @@
 """Mel statistics with the compiled kernel: prepared samples to `UtteranceStatistics` in one pass.
 
-It computes what `calib.mel.analysis` and `calib.mel.statistics` do: per bin within 1e-6 of them, and the same bytes in
-every run on one instruction set. It never decides what is wrong with a recording: where anything is out of the ordinary
+It computes what `calib.mel.analysis` and `calib.mel.statistics` do: per bin within 1e-6 of them over some minutes of audio
+(of one utterance within what float32 costs them, see `calib.mel.rounding`), and the same bytes in every run on one
+instruction set. It never decides what is wrong with a recording: where anything is out of the ordinary
 (NaN, too short, a value beyond the histogram) it declines, and the pure path does the work or says what is wrong. That
 depends on the utterance alone, so a run stays reproducible.
 """

@@ -231,7 +231,9 @@ def _moved(figure: Figure, a: Run, b: Run, paired: dict[tuple[str, str, str], Pa
         less = "less" if figure.better == "one" else figure.better
         way = _way(less, 0.0, difference.value) if difference.told_apart else "none"
         what = (
-            "of its distance from the target's, in nats, either way" if figure.better == "one" else "of the difference"
+            "of its distance from the target's, as a natural logarithm, either way"
+            if figure.better == "one"
+            else "of the difference"
         )
         how = f"paired over {difference.utterances:,} utterances, {difference.level:.1%} interval {what}"
         return Moved(figure.key, was, becomes, *interval, way, how)

@@ -66,7 +66,9 @@ def plain(text: object, limit: int = 400) -> str:
     return escaped.replace("@", "@\u2060").replace("://", ":\u2060//").replace("www.", "www\u2060.")
 
 
-def diagnosis_markdown(d: Diagnosis, unit: str, title: str, *, report: str | None = None) -> str:
+def diagnosis_markdown(
+    d: Diagnosis, unit: str, title: str, *, report: str | None = None, first: Sequence[str] = ()
+) -> str:
     """Verdict, table, findings and next commands.
 
     Args:
@@ -74,6 +76,7 @@ def diagnosis_markdown(d: Diagnosis, unit: str, title: str, *, report: str | Non
         unit: of the mel.
         title: of what was judged.
         report: where the whole report is, or None.
+        first: steps before the diagnosis's own: those of the legs.
     """
     v = d.verdict
     out = [
@@ -96,7 +99,12 @@ def diagnosis_markdown(d: Diagnosis, unit: str, title: str, *, report: str | Non
     if worst:
         listing = ", ".join(f"{code(u.name)} ({number(u.mae_after)} {plain(unit, 28)})" for u in worst)
         out += ["", f"Worst utterances: {listing}"]
-    out += ["", "**Next**", "", *(f"{k}. {_step(step)}" for k, step in enumerate(next_steps(d)[:_MAX_STEPS], 1))]
+    out += [
+        "",
+        "**Next**",
+        "",
+        *(f"{k}. {_step(step)}" for k, step in enumerate(next_steps(d, first=first)[:_MAX_STEPS], 1)),
+    ]
     out += ["", f"Report: {code(report, 200)}"] if report else []
     return "\n".join(out) + "\n"
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from calib.diagnose.analysis import Diagnosis
-from calib.diagnose.causes import percent_sure, which_of, worst_first
+from calib.diagnose.causes import next_steps, percent_sure, which_of, worst_first
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.odds import less_likely
 from calib.diagnose.verdict import Check
 from calib.report import wording
 from calib.report.inputs import ReportInput
@@ -111,14 +112,19 @@ def _not_looked_for(d: Diagnosis) -> set[str]:
     return out
 
 
-def findings(d: Diagnosis) -> list[dict[str, Any]]:
-    """The verdict by its rules and every fault, worst first; each with what was measured, the threshold, why, what next."""
-    items = [_verdict(d)] if d.verdict.checks or d.verdict.next_steps else []
+def findings(d: Diagnosis, first: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The verdict by its rules and every fault, worst first; each with what was measured, the threshold, why, what next.
+
+    Args:
+        d: the diagnosis.
+        first: steps before its own, as in `next_steps`: the verdict lists all of them, as terminal and JSON do.
+    """
+    items = [_verdict(d, first)] if d.verdict.checks or d.verdict.next_steps else []
     items += [_fault(finding, d) for finding in worst_first(d.faults)]
     return sorted(items, key=lambda item: _WORST.index(item["status"]))
 
 
-def _verdict(d: Diagnosis) -> dict[str, Any]:
+def _verdict(d: Diagnosis, first: Sequence[str]) -> dict[str, Any]:
     v = d.verdict
     decided = [check for check, own in rules(v.checks) if own]
     meanings = [check.meaning if check.holds else f"not: {check.meaning}" for check in decided if check.meaning]
@@ -132,7 +138,7 @@ def _verdict(d: Diagnosis) -> dict[str, Any]:
             f"{check.name} {wording.rule(check)}: {'holds' if check.holds else 'does not hold'}" for check in decided
         ],
         "cause": "; ".join(dict.fromkeys(meanings)) or v.sentence,
-        "steps": list(v.next_steps),
+        "steps": next_steps(d, first=first),
         "command": "",
         "others": [],
         "apart": None,
@@ -163,8 +169,10 @@ def threshold(finding: Finding) -> str:
         return _LIMITS[finding.fault]
     if finding.fault in _UNRELATED:
         return "r within utterance and bin no more than unrelated utterances reach"
-    what = {"arrays": "standard errors", "time": "standard errors"}.get(finding.entry.stage, "nats")
-    return f"named where it explains these pairs better than every other fault of the library (> 0 {what} ahead): {finding.margin:.1f} {what} ahead of the next"
+    rule = "named where it explains these pairs better than every other fault of the library"
+    if finding.entry.stage in {"arrays", "time"}:
+        return f"{rule} (> 0 standard errors ahead): {finding.margin:.1f} standard errors ahead of the next"
+    return f"{rule}: the next explanation is {less_likely(finding.margin)}"
 
 
 def skips(skipped: Mapping[str, str]) -> list[tuple[str, str]]:

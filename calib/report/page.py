@@ -30,6 +30,7 @@ _FOLDER = Path(__file__).parent
 _MAX_EXAMPLES = 12
 _MAX_NOTES = 40
 _MAX_UNIT = 28
+_STYLES, _SCRIPTS = ("style.css", "tables.css"), ("script.js", "tables.js")
 
 
 def build_report(data: ReportInput) -> Report:
@@ -81,18 +82,19 @@ def build_index(entries: Sequence[IndexEntry], title: str) -> str:
             }
         )
     return _render(
-        "index.html.j2", {"title": title, "cases": cases}, media="'self' file:", styles=("style.css", "index.css")
+        "index.html.j2", {"title": title, "cases": cases}, media="'self' file:", styles=(*_STYLES, "index.css")
     )
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
 
 
-def _render(name: str, context: Mapping[str, Any], media: str = "data:", styles: Sequence[str] = ("style.css",)) -> str:
+def _render(name: str, context: Mapping[str, Any], media: str = "data:", styles: Sequence[str] = _STYLES) -> str:
     from markupsafe import Markup
 
-    css = "".join(_FOLDER.joinpath(file).read_text(encoding="utf-8") for file in styles)
-    script = _FOLDER.joinpath("script.js").read_text(encoding="utf-8")
+    css, script = (
+        "".join(_FOLDER.joinpath(file).read_text(encoding="utf-8") for file in files) for files in (styles, _SCRIPTS)
+    )
     policy = f"default-src 'none'; img-src data:; media-src {media}; style-src {_sha(css)}; script-src {_sha(script)}; base-uri 'none'; form-action 'none'"
     own = {"css": Markup(css), "script": Markup(script), "policy": policy, "version": __version__}  # noqa: S704 - calib's own files
     return _environment().get_template(name).render({**own, **context})
@@ -143,7 +145,7 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "unit": unit,
         "status": headline.STATUS.get(d.status, d.status),
         "counts": headline.counts(d),
-        "findings": headline.findings(d),
+        "findings": headline.findings(d, _first(data)),
         "skips": headline.skips(d.skipped),
         "outcome": headline.outcome(data),
         "worth": wording.worth(d, unit) if some else None,
@@ -176,6 +178,11 @@ def _context(data: ReportInput) -> dict[str, Any]:
         "settings": _settings(data.settings),
         "provenance": _json({"calib": __version__, **data.provenance}),
     }
+
+
+def _first(data: ReportInput) -> tuple[str, ...]:
+    """Steps before the diagnosis's own."""
+    return () if data.legs is None else data.legs.next_steps
 
 
 def _predictors(d: Diagnosis, sure: Margins | None) -> list[dict[str, Any]]:
@@ -267,7 +274,7 @@ def _twin(data: ReportInput) -> dict[str, Any]:
         "unit": data.unit,
         "hop_seconds": data.hop_seconds,
         "written": data.written,
-        "diagnosis": data.diagnosis.to_json(),
+        "diagnosis": data.diagnosis.to_json(first=_first(data)),
         "examples": examples,
         "margins": dataclasses.asdict(sure) if isinstance(sure, Margins) else {"skipped": sure},
         "legs": {"skipped": data.legs_skipped} if data.legs is None else data.legs.to_json(),

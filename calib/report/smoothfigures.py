@@ -131,7 +131,7 @@ def variances(d: Diagnosis, unit: str) -> tuple[Canvas, str]:
         if key in d.global_variance:
             gv = d.global_variance[key].corpus
             parts.append(
-                f"{signed(decibel(gv))} dB ({signed(gv, 2)} nat) {'as it is' if key == 'before' else 'after the fit'}"
+                f"{signed(decibel(gv))} dB (ln of the ratio {signed(gv, 2)}) {'as it is' if key == 'before' else 'after the fit'}"
             )
     axes.set(xlabel="mel bin, low to high", ylabel="over the target, dB", xlim=(0, max(d.n_mels - 1, 1)))
     if lowest <= _FLOOR_DB:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calib.diagnose.analysis import Diagnosis
-from calib.report.wording import CONSTANTS, number, written_row
+from calib.report.wording import CONSTANTS, REFERENCES, number, written_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,10 @@ _BY_BIN = "by bin"
 
 
 def predictor_frame(d: Diagnosis) -> pd.DataFrame:
-    """Every predictor and constant, with its errors out of sample and in sample, against identity and best constant."""
+    """Every predictor and constant, with its errors out of sample and in sample, against identity and best constant.
+
+    First what a file could hold, of which the one with the smallest error is ``best``; then the references.
+    """
     import pandas as pd
 
     frame: pd.DataFrame = pd.DataFrame([vars(row) for row in d.rows])
@@ -54,7 +57,9 @@ def predictor_frame(d: Diagnosis) -> pd.DataFrame:
     identity, constant = d.row("before").mae, d.best_constant.mae
     frame["to_identity"] = frame["mae"] / identity if identity > 0 else float("nan")
     frame["to_constant"] = frame["mae"] / constant if constant > 0 else float("nan")
-    frame["best"] = frame["mae"].eq(frame["mae"].min())
+    frame["reference"] = frame["name"].isin(REFERENCES)
+    candidates = ~frame["reference"]
+    frame["best"] = candidates & frame["mae"].eq(frame.loc[candidates, "mae"].min())
     shown = written_row(d)
     frame["mark"] = [_mark(d, name, shown) for name in frame["name"]]
     for column in ("slope", "intercept", "scale_factor", "offset"):
@@ -62,7 +67,7 @@ def predictor_frame(d: Diagnosis) -> pd.DataFrame:
             _BY_BIN if name == "bin_mean" else number(float(value))
             for name, value in zip(frame["name"], frame[column], strict=True)
         ]
-    ordered: pd.DataFrame = frame.sort_values("constant", kind="stable")
+    ordered: pd.DataFrame = frame.sort_values(["reference", "constant"], kind="stable")
     return ordered
 
 

@@ -20,6 +20,7 @@ from calib.diagnose.verdict import GATE, Check
 
 __all__ = [
     "CONSTANTS",
+    "REFERENCES",
     "clipped",
     "commands",
     "correlation",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 CONSTANTS = frozenset({"global_mean", "bin_mean"})
+# What is measured to be compared with: constants, and what only one who knows the target can say. No file holds them.
+REFERENCES = CONSTANTS | {"zero", "utterance_mean", "persistence", "swapped", "time_shifted"}
 _RTL = frozenset(
     {
         "ar",
@@ -67,7 +70,7 @@ _RTL = frozenset(
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,4}")
 _COMMAND = re.compile(
     r"calib (?:stats|teacher-force|pair|fit-scaler|diagnose|report|check|frontends|convert|synth|fold|run|demo|new-adapter|schema)\b"
-    r"(?: (?:list|show|diff|identify|data|model|loss|params|vocoder)\b)?(?: (?:--?[a-z][\w-]*|[A-Z][A-Z_]*\b|\.\.\.|…))*"
+    r"(?: (?:list|show|diff|identify|data|model|loss|params|vocoder)\b)?(?: (?:--?[a-z][\w-]*|[A-Z][A-Z_]*\b|[\w-]+\.json\b|\.\.\.|…))*"
     r"|[A-Za-z_][\w.]*\([\w, .]*\)(?:\.\w+\([\w, ]*\))*"
 )
 

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from calib.errors import DataError, UsageError
+from calib.syncing import sync_folder
 
 __all__ = ["Ledger"]
 
@@ -152,7 +153,7 @@ class Ledger:
         os.ftruncate(self._file, self._end)
         if header is None:
             self._append({**identity, _SETTINGS: self.settings} if self.settings else identity)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
     def _compare(self, found: dict[str, Any], identity: dict[str, Any]) -> None:
         # As JSON has them: a tuple comes back as a list.
@@ -276,15 +277,6 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system lets a folder be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _parse(line: bytes) -> Any:

@@ -47,7 +47,7 @@ from scipy.fft import irfft, rfft
 from calib.errors import DataError, UsageError, nearest
 from calib.mel.arrays import one_blas_thread
 from calib.mel.frontend import FrontEnd
-from calib.mel.nonnegative import TINY, at_most_one, unit_rows
+from calib.mel.nonnegative import TINY, at_most_one, unit_rows, update
 from calib.vocoders.banded import BandedBank
 
 __all__ = ["GriffinLim", "factory"]
@@ -181,15 +181,8 @@ class GriffinLim:
         spectra = self._filters.spectra(bands)
         spectra *= self._weights
         for _ in range(_UPDATES):
-            spectra = self._updated(spectra, bands)
+            spectra = update(spectra, bands, self._filters, self._weights)
         return np.asarray(spectra * loudest)
-
-    def _updated(self, spectra: np.ndarray, bands: np.ndarray) -> np.ndarray:
-        """`calib.mel.nonnegative.update` with the bank in blocks."""
-        raised = self._filters.spectra(bands / np.maximum(self._filters.bands(spectra), TINY))
-        raised *= self._weights
-        raised *= spectra
-        return raised
 
     def _magnitudes(self, spectra: np.ndarray, eps: float) -> np.ndarray:
         """Undo the power and ``spectrum_eps``."""
@@ -292,7 +285,7 @@ class GriffinLim:
             # Refined from the first iteration on, the magnitudes would follow the random phases.
             return magnitudes
         present = self._spectra(np.abs(projected), eps)
-        return self._magnitudes(self._updated(present, bands), eps)
+        return self._magnitudes(update(present, bands, self._filters, self._weights), eps)
 
     def _repad(self, signal: np.ndarray, pad: int, length: int) -> None:
         """Make the padding, in place, what the analysis would make it: else the first and last frames fit nothing."""

@@ -409,7 +409,7 @@ def test_the_gate_speaks_after_everything_is_printed_and_written(calib: Cli, zer
 
 
 def test_options_reach_the_source(calib: Cli, corpus: Path, mels: Path, tmp_path: Path) -> None:
-    assert "32 checks on 7 utterances" in calib("check", "data", corpus, "--limit", 7).out
+    assert "33 checks on 7 utterances" in calib("check", "data", corpus, "--limit", 7).out
     shutil.copy(corpus / "metadata.csv", corpus / "metadata_dev.csv")
     assert "40 utterances" in calib("check", "data", corpus, "--split", "dev").out.splitlines()[0]
     (tmp_path / "list.txt").write_text("c01|aaa bbb\nc02|ccc\n", encoding="utf-8")

@@ -179,7 +179,7 @@ def test_per_bin_statistics_give_the_static_spectrum_to_compare_with(calib: Cli,
         (["--mae-before", "-1"], "mae_before is -1"),
         (["--scale", "1e30"], "scale is 1e+30"),
         (["--scale", "1", "--slope-space", "log"], "slope_space is 'log'"),
-        (["--n-utterances", "-3"], "n_utterances is -3"),
+        (["--n-utterances", "-3"], "--n-utterances -3"),
         (["--scale", "1", "--fail-on", "often"], "--fail-on is 'often'"),
         (["--scale", "much"], "--scale"),
     ],
@@ -225,3 +225,37 @@ def test_nothing_heavy_is_loaded(fitted: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- figures that round to 0, or contradict what is said of them -----------------------------------------------------
+
+
+def test_a_scale_that_matches_the_sds_is_not_said_to_agree_with_an_rmse_of_0(calib: Cli) -> None:
+    done = calib("check", "params", "--scale", 1, "--offset", 0, "--pred-std", 2, "--mel-std", 2, "--slope-space", "raw", "--mae-after", 0.2)  # fmt: skip
+    assert "RMSE 0 " not in done.out
+    line = next(line for line in done.out.splitlines() if "error after, against the correlation" in line)
+    assert line.startswith("skipped: ")
+    assert "allows any RMSE up to" in line
+
+
+def test_a_correlation_that_is_not_0_is_not_shown_as_0(calib: Cli) -> None:
+    done = calib("check", "params", "--scale", -0.001, "--pred-std", 0.001, "--mel-std", 2, "--offset", 0)
+    assert "0.0000" not in done.out
+    assert "r = -1.0e-06" in done.out.splitlines()[0]
+
+
+def test_no_error_at_all_is_doubted(calib: Cli) -> None:
+    done = calib("check", "params", "--mae-before", 3, "--mae-after", 0, "--mel-std", 2)
+    assert done.out.startswith("DOUBTFUL: against the constant predictor: MAE after is 0: nothing is left of the error")
+
+
+def test_what_is_left_of_two_equal_terms_is_0(calib: Cli) -> None:
+    done = calib("check", "params", "--scale", 0.4, "--pred-std", 2, "--mel-std", 2, "--target-std", 2, "--offset", 0, "--pred-mean", 0.25, "--mel-mean", -5, "--target-mean", -4.8)  # fmt: skip
+    assert "an unbiased fit has 0:" in done.out
+    assert "e-17" not in done.out
+
+
+def test_a_fit_on_no_utterance_is_a_usage_error(calib: Cli) -> None:
+    done = calib("check", "params", "--scale", 1, "--n-utterances", 0)
+    assert done.code == 2
+    assert "--n-utterances" in done.err

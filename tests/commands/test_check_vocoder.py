@@ -13,6 +13,8 @@ import pytest
 import soundfile
 from speechlike import RATE, recording
 
+from calib.data.sources import Item
+from calib.data.sources.spread import halving, spread_over
 from calib.mel.frontend import FrontEnd
 from calib.vocoders.check.domains import domains
 from calib.vocoders.check.measure import Copy, likeness, measure
@@ -275,3 +277,39 @@ def test_no_two_domains_make_the_same_mels_and_none_the_declared_ones() -> None:
     assert normalised is not None
     assert abs(normalised.mean()) < 1e-3
     assert normalised.std() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_griffin_lim_is_no_vocoder_of_yours(calib: Cli, wavs: Path) -> None:
+    done = calib("check", "vocoder", wavs, "--json", "out.json", "--fail-on", "warn")
+    assert done.code == 10
+    assert done.out.startswith("NO VOCODER WAS MEASURED: Griffin-Lim is the reference itself")
+    assert "HEALTHY" not in done.out
+    assert "--vocoder SPEC" in done.out
+    found = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert found["verdict"]["state"] == "reference"
+    assert {row["vocoder"] for row in found["rows"]} == {"griffin-lim"}
+
+
+def test_clips_come_from_all_over_the_source_and_from_every_speaker() -> None:
+    assert halving([0, 1, 2, 3, 4]) == [0, 2, 1, 3, 4]
+    assert halving(list(range(100)))[:4] == [0, 50, 25, 75]
+    assert [halving(list(range(n))) for n in (0, 1, 2)] == [[], [0], [0, 1]]
+    for n in (3, 17, 64, 1000):
+        assert sorted(halving(list(range(n)))) == list(range(n))
+    items = [Item(f"{voice}{k}", speaker=voice) for voice in "abcdefgh" for k in range(10)]
+    chosen = spread_over(items)
+    assert [item.id for item in chosen[:4]] == ["a0", "e0", "c0", "g0"]
+    assert {item.speaker for item in chosen[:8]} == set("abcdefgh")
+    assert chosen[8].id == "a5"
+    assert sorted(item.id for item in chosen) == sorted(item.id for item in items)
+
+
+def test_one_voice_of_two_is_not_all_that_is_heard(calib: Cli, tmp_path: Path) -> None:
+    lines = []
+    for k in range(8):
+        soundfile.write(tmp_path / f"c{k}.wav", 0.5 * recording(0.8, k), RATE, subtype="FLOAT")
+        lines.append(f"c{k}.wav|some text|{'ab'[k // 4]}")
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    done = calib("check", "vocoder", "list.txt", "--columns", "path,text,speaker", "--limit", 2)
+    assert done.code == 0, done.err
+    assert "clips: c0, c4; spread over 8 recordings, 2 of 2 speakers" in done.out

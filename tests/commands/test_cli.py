@@ -237,3 +237,48 @@ def test_a_reader_that_goes_away_does_not_hide_a_refusal(tmp_path: Path) -> None
     assert out.returncode == 5, out.stderr
     assert "no calibration helps" in out.stderr
     assert "BrokenPipe" not in out.stderr
+
+
+# --- wrong usages: the value, the cause, the next step ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["diagnose", "pairz"], 3, ("pairz: no such file or folder", "did you mean pairs?")),
+        (["check", "data", "xyzzy"], 3, ("xyzzy: no such file or folder", "holds ")),
+        (["check", "data", "no/such"], 3, ("no/such", "its folder no does not exist either")),
+        (["run", "nope.yaml"], 3, ("nope.yaml: no such file", "holds ")),
+        (["run", "words.txt"], 2, ("words.txt", "no pipeline configuration")),
+        (["fold", "-o", "f", "--model", "reference", "--params", "nope.json"], 3, ("nope.json",)),
+        (["diagnose", "pairs", "--seed", "-1"], 2, ("--seed", "given: --seed -1")),
+        (["diagnose", "pairs", "--limit", "-1"], 2, ("--limit", "given: --limit -1")),
+        (["diagnose", "pairs", "--limit=0"], 2, ("--limit", "given: --limit=0")),
+        (["diagnose", "pairs", "--allow-skipped", "200"], 2, ("given: --allow-skipped 200",)),
+        (["report", "pairs", "--examples", "99"], 2, ("given: --examples 99",)),
+        (["diagnose", "pairs", "--frontend", "hifgan"], 2, ("'hifgan'", "did you mean hifigan")),
+        (["diagnose", "pairs", "--vocoder", "hifigann"], 2, ("hifigann", "did you mean hifigan")),
+        (["diagnose", "pairs", "--stats", "empty.json"], 3, ("empty.json: lacks mel_mean", "calib stats")),
+        (["diagnose", "pairs", "--stats", "words.txt"], 3, ("words.txt: is no statistics file", "calib stats --help")),
+        (["diagnose", "empty"], 3, ("empty: no pairs", "calib pair")),
+        (["diagnose", "pairs", "--output-space", "foo"], 2, ("'foo'", "raw or normalized")),
+        (["faults", "show", "log-bse"], 2, ("'log-bse'", "did you mean log-base")),
+        (["schema", "nope"], 2, ("'nope'", "known: ")),
+        (["new-adapter", "nope"], 2, ("'nope'", "known: ")),
+        (["stats", "empty", "--frontend", "hifigan"], 3, ("empty", "looked for .wav")),
+        (["fit-scaler", "pairs", "-o", "empty"], 2, ("empty is a folder",)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_usage_names_the_value_and_what_to_do(
+    calib: Cli, pairs: Path, arguments: list[str], code: int, said: tuple[str, ...]
+) -> None:
+    Path("empty").mkdir()
+    Path("empty.json").write_text("{}", encoding="utf-8")
+    Path("words.txt").write_text("only words\n", encoding="utf-8")
+    assert pairs.name == "pairs"
+    done = calib(*arguments)
+    assert done.code == code, done.err
+    assert not [text for text in said if text not in done.err], done.err
+    assert "Traceback" not in done.err
+    assert "bug in calib" not in done.err

@@ -155,12 +155,36 @@ def test_the_tensors_alone_can_be_folded(world: World, calib: Callable[..., Any]
         world.folder / "out",
     ]
     assert calib(*arguments).code == 2
-    result = calib(*arguments, "--layer", "2.weight")
+    refused = calib(*arguments, "--layer", "2.weight")
+    assert refused.code == 5
+    assert "without --model the fold is unproven" in refused.err
+    assert "--unproven" in refused.err
+    assert not (world.folder / "out" / "model.pt").exists()
+    result = calib(*arguments, "--layer", "2.weight", "--unproven")
     assert result.code == 0, result.err
+    assert "layer 2 changed, model unproven" in result.out
     assert "the model was not run" in result.out
+    assert "the model now gives" not in result.out + result.err
+    assert "equal to" not in result.out.partition("written:")[2] + result.err
+    content = json.loads((world.folder / "out" / "mel_scaling_params.json").read_text())
+    assert content["folded"]["proven"] is False
     wanted = MelScaler.load(world.params, world.stats).calibrate(world.output(world.folder / "model.pt"))
     assert np.abs(world.output(world.folder / "out" / "model.pt") - wanted).max() <= 1e-5
     assert calib(*arguments, "--layer", "7", "--force").code == 2
+
+
+def test_a_layer_that_a_postnet_may_follow_is_named_with_it(world: World, calib: Callable[..., Any]) -> None:
+    """The decoder's output layer of a model with a postnet: the tensors cannot say which of the two gives the mel."""
+    net = {"out.weight": torch.randn(80, 8), "out.bias": torch.randn(80), "post.weight": torch.randn(80, 16, 5), "post.bias": torch.randn(80), "q.weight": torch.randn(16, 80, 5)}  # fmt: skip
+    torch.save(net, world.folder / "post.pt")
+    world.write({"model_id": None})
+    arguments = ["fold", "--params", world.params, "--checkpoint", world.folder / "post.pt", "-o", world.folder / "out", "--layer", "out"]  # fmt: skip
+    refused = calib(*arguments)
+    assert refused.code == 5
+    assert "another layer with as many outputs (post), which may follow out" in refused.err
+    written = calib(*arguments, "--unproven")
+    assert written.code == 0, written.err
+    assert "if one of them follows out, the new checkpoint is wrong" in written.out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calib.cli import main
-from calib.data.audio import write_wav
+from calib.data.audio import read_audio, write_wav
 from calib.mel.frontend import FrontEnd
 from tests.speechlike import RATE, recording
 
@@ -91,3 +91,46 @@ def test_what_cannot_be_done_is_said(folders: tuple[Path, Path], arguments: tupl
     given = [a.format(mels=folders[1]) for a in arguments]
     assert run("frontends", "identify", *given) == code
     assert word in capsys.readouterr().err
+
+
+def test_the_front_end_found_is_a_file_that_other_commands_read(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    wavs, mels = folders
+    truth = FrontEnd(n_fft=742, win_length=640, hop_length=171, fmin=37.3, fmax=9777.0, n_mels=55, mel_scale="htk", power=2, post_scale=0.5, post_offset=1.0)  # fmt: skip
+    samples = {path.stem: read_audio(path, RATE).samples for path in wavs.glob("*.wav")}
+    for path in mels.glob("*.npy"):
+        path.unlink()
+    for name, x in samples.items():
+        np.save(mels / f"{name}.npy", truth.mel(x))
+    found = tmp_path / "found.yaml"
+    assert run("frontends", "identify", "--audio", wavs, "--mel", mels, "-o", found) == 0
+    header = [line for line in found.read_text().splitlines() if line.startswith("#")]
+    assert any("Told from the data" in line for line in header)
+    assert any("Set: log_guard" in line for line in header)
+    again = FrontEnd.load(found)
+    other = recording(2.0, 11)  # that identify did not hear
+    for x in (*samples.values(), other):
+        assert np.abs(again.mel(x) - truth.mel(x)).max() < 1e-4
+    statistics = tmp_path / "statistics.json"
+    assert run("stats", wavs, "--frontend", found, "-o", statistics) == 0
+    assert json.loads(statistics.read_text())["frontend"]["n_fft"] == 742
+    assert run("convert", mels, "--from", found, "--to", "hifigan", "--audio", wavs, "-o", tmp_path / "converted") == 0
+    made = np.load(tmp_path / "converted" / "u0.npy")
+    want = FrontEnd.load("hifigan").mel(samples["u0"])
+    assert np.abs(made[: len(want)] - want[: len(made)]).max() < 1e-4
+    assert run("frontends", "identify", "--audio", wavs, "--mel", mels, "-o", found) == 2  # not overwritten
+    assert "exists" in capsys.readouterr().err
+
+
+def test_no_file_is_written_where_what_matters_is_open(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    wavs, mels = folders
+    out = tmp_path / "found.yaml"
+    assert run("frontends", "identify", "--mel", mels, "-o", out) == 5
+    assert "without the audio" in capsys.readouterr().err
+    rng = np.random.default_rng(4)
+    for path in mels.glob("*.npy"):  # as a model predicts them
+        mel = np.load(path)
+        np.save(path, (mel + 0.5 * rng.standard_normal(mel.shape)).astype(np.float32))
+    assert run("frontends", "identify", "--audio", wavs, "--mel", mels, "-o", out) == 5
+    assert "noise" in capsys.readouterr().err
+    assert run("frontends", "identify", "--audio", wavs, "--mel", mels, "-o", tmp_path / "found.json") == 2
+    assert not out.exists()

@@ -13,7 +13,10 @@ import pytest
 import soundfile
 from speechlike import RATE, modelled, recording
 
+from calib.commands.legs_text import how_far
 from calib.data.pairs import PairsWriter
+from calib.diagnose.legs.blame import Words, blame
+from calib.diagnose.legs.result import Leg
 from calib.mel.frontend import FrontEnd
 from calib.mel.identify import Identification
 
@@ -169,7 +172,9 @@ def test_another_level_is_taken_and_not_identified(
     _, found = legs(calib, pairs, "--audio", wavs, "--vocoder-frontend", "hifigan")
     assert found["identified"] is None
     assert found["legs"]["T-V"]["grade"] == "level"
-    assert found["legs"]["P-V"]["judgement"] == "as T: another level"
+    pv = found["legs"]["P-V"]
+    assert pv["judgement"] == f"as T: another level, {pv['numbers']['after_level_db']:.1f} dB off"
+    assert pv["numbers"]["after_level_db"] < pv["mae_db"], "the level is not the model's error"
 
 
 def test_a_vocoders_config_file_is_announced(calib: Cli, tmp_path: Path, good: list[np.ndarray]) -> None:
@@ -276,6 +281,44 @@ def test_recordings_of_other_utterances_blame_nobody(calib: Cli, tmp_path: Path,
     assert found["blame"] == "unknown"
     assert found["legs"]["T-V"]["judgement"] == "unrelated"
     assert found["legs"]["P-V"]["skipped"] == "the recordings are not those of the targets"
+
+
+# --- how far from what the vocoder wants ---------------------------------------------------------------------------
+
+
+def test_predictions_of_the_right_kind_say_how_far_off_they_are(
+    calib: Cli, tmp_path: Path, wavs: Path, good: list[np.ndarray]
+) -> None:
+    """Copies of the targets are as wanted; a loose model's are so in kind, with the error and its yardstick."""
+    vocoder = ("--audio", wavs, "--vocoder-frontend", "hifigan")
+    _, found = legs(calib, write(tmp_path / "same", good, good), *vocoder)
+    assert found["legs"]["P-V"]["judgement"] == "as wanted"
+    assert found["legs"]["P-V"]["sentence"] == "the predictions are what the vocoder wants"
+    lines, found = legs(calib, write(tmp_path / "loose", modelled(good, 0.85), good), *vocoder)
+    pv = found["legs"]["P-V"]
+    assert found["blame"] == "neither"
+    assert pv["mae_db"] > 1.5
+    assert f"{pv['mae_db']:.1f} dB off" in pv["judgement"]
+    assert f"a mean spectrum in every frame: {pv['numbers']['static_db']:.1f} dB" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("mae_db", "sample_like", "far"), [(9.2, False, False), (9.4, False, True), (9.4, True, False), (10.2, True, True)]
+)
+def test_far_is_what_the_weakest_healthy_prediction_leaves_of_a_mean_spectrum(
+    mae_db: float, sample_like: bool, far: bool
+) -> None:
+    leg = Leg("P-V", "pass", "as wanted", mae_db=mae_db, numbers={"static_db": 13.0})
+    assert how_far(leg, sample_like=sample_like).far is far
+    said = blame(
+        Leg("T-V", "pass", "identical", mae_db=0.0),
+        Leg("P-T", "pass", "healthy"),
+        leg,
+        Words(apart="9 dB off", far=far),
+    )
+    assert said.who == "neither"
+    assert ("FAR OFF" in said.headline) is far
+    assert ("calib check model" in said.sentence) is far
 
 
 # --- without audio, with declarations -------------------------------------------------------------------------------

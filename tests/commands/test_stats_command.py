@@ -244,3 +244,148 @@ def test_a_name_too_long_for_the_disk_is_no_bug_of_calib(calib: Cli, mels: Path)
     done = calib("stats", mels, "-o", "x" * 300 + ".json")
     assert done.code == 3, done.err
     assert "bug" not in done.err
+
+
+# --- what cannot be, or should not be, in a statistics file ---------------------------------------------------------
+
+
+def stored(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """Six mels of hifigan, changed."""
+    folder.mkdir()
+    fe = FrontEnd.load("hifigan")
+    for k in range(6):
+        hiss = 1e-3 * np.random.default_rng(k).standard_normal(round(1.2 * 22050))
+        mel = fe.mel((voice(1.2, k)[: len(hiss)] + hiss).astype(np.float32))
+        np.save(folder / f"m{k}.npy", change(mel).astype(np.float32))
+    return folder
+
+
+LN_TO_DB = 20.0 / np.log(10.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("uint8", lambda x: np.rint((x + 11.6) / 13.0 * 255.0), "integer scale"),
+        ("linear", lambda x: 8.0 * np.exp(x) / np.exp(x).max(), "a linear mel"),
+        ("integer-audio", lambda x: x + 10.4, "integer scale"),
+    ],
+)
+def test_no_statistics_say_hifigan_of_mels_that_it_cannot_make(
+    calib: Cli, tmp_path: Path, name: str, change: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    folder = stored(tmp_path / name, change)
+    done = calib("stats", folder, "--frontend", "hifigan", "-o", "s.json")
+    assert done.code == 3
+    assert "cannot give" in done.err
+    assert words in done.err
+    assert "leave --frontend out" in done.err
+    assert not (tmp_path / "s.json").exists()
+    assert not (tmp_path / "s.json.ledger").exists()
+    # Without a front end nothing untrue is claimed.
+    assert calib("stats", folder, "-o", "s.json").code == 0
+    assert json.loads((tmp_path / "s.json").read_text())["frontend"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "key"),
+    [
+        ("norm11", lambda x: (x - x.min()) / np.ptp(x) * 2.0 - 1.0, "domain"),
+        ("padded", lambda x: np.concatenate([x, np.zeros((len(x), x.shape[1]))]), "padding"),
+        ("floored-db", lambda x: np.maximum(LN_TO_DB * x - 20.0, -100.0), "domain"),
+    ],
+)
+def test_mels_that_are_not_what_is_said_are_warned_of_here_and_where_the_file_is_read(
+    calib: Cli, tmp_path: Path, name: str, change: Callable[[np.ndarray], np.ndarray], key: str
+) -> None:
+    folder = stored(tmp_path / name, change)
+    done = calib("stats", folder, "--frontend", "hifigan", "-o", "s.json", "--jobs", 2)
+    assert done.code == 0, done.err
+    content = json.loads((tmp_path / "s.json").read_text())
+    found = {one["key"]: one for one in content["warnings"]}
+    assert found[key]["status"] == "fail"
+    assert f"warning: FAIL: {found[key]['title']}: {found[key]['measured']}" in done.err
+    assert "calib check data" in done.err
+    gated = calib("stats", folder, "--frontend", "hifigan", "-o", "t.json", "--fail-on", "warn")
+    assert gated.code == 10
+    assert (tmp_path / "t.json").read_bytes() == (tmp_path / "s.json").read_bytes()  # in whatever number of processes
+    read = calib("check", "loss", tmp_path / "s.json", "--loss", "mse")
+    assert read.code == 0, read.err
+    assert f"measured with a warning: {found[key]['title']}" in read.err
+
+
+def test_what_check_data_counts_stats_counts_too(calib: Cli, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "mixed", lambda x: x)
+    for k in (0, 1):  # two of six in dB
+        np.save(folder / f"m{k}.npy", LN_TO_DB * np.load(folder / f"m{k}.npy"))
+    done = calib("stats", folder, "-o", "s.json")
+    assert done.code == 0, done.err
+    (found,) = (
+        one for one in json.loads((tmp_path / "s.json").read_text())["warnings"] if one["key"] == "domain-mixed"
+    )
+    census = json.loads(calib("check", "data", folder, "--json", "-").out)["findings"]
+    (asked,) = (one for one in census if one["key"] == "domain-mixed")
+    assert (asked["status"], asked["count"]) == ("fail", 2)
+    assert found["status"] == "fail"
+    assert found["measured"].startswith(asked["measured"].split(";")[0])
+
+
+def test_good_mels_and_good_audio_have_no_warning_in_the_file(calib: Cli, audio: Path, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "mels", lambda x: x)
+    for source in (folder, audio):
+        done = calib("stats", source, "--frontend", "hifigan", "-o", "s.json", "--force", "--fail-on", "warn")
+        assert done.code == 0, done.err
+        assert "warnings" not in json.loads((tmp_path / "s.json").read_text())
+
+
+def test_audio_beyond_full_scale_clipped_or_silent_for_long_is_warned_of(calib: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "wavs"
+    folder.mkdir()
+    clean = voice(2.0, 1).astype(np.float32)
+    clean *= 0.5 / np.abs(clean).max()
+    silence = np.zeros(3 * 22050, np.float32)
+    sounds = {
+        "clean": clean,
+        "beyond": 76.0 * clean,
+        "clipped": np.clip(6.0 * clean, -1.0, 1.0),
+        "late": np.concatenate([silence, clean]),
+        "long": np.concatenate([clean, silence]),
+    }
+    for name, x in sounds.items():
+        soundfile.write(folder / f"{name}.wav", x, 22050, subtype="FLOAT" if name == "beyond" else "PCM_16")
+    done = calib("stats", folder, "--frontend", "hifigan", "-o", "s.json")
+    assert done.code == 0, done.err
+    found = {one["key"]: one["measured"] for one in json.loads((tmp_path / "s.json").read_text())["warnings"]}
+    assert set(found) == {"integer-scale", "clipping", "leading-silence", "trailing-silence"}
+    assert all("1 of 5" in measured for measured in found.values())
+    census = json.loads(calib("check", "data", folder, "--json", "-").out)["findings"]
+    counts = {one["key"]: one["count"] for one in census if one["key"] in found}
+    assert counts == dict.fromkeys(found, 1)
+
+
+def test_all_speakers_together_are_no_speaker(calib: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "wavs"
+    folder.mkdir()
+    for k in range(4):
+        soundfile.write(folder / f"c{k}.wav", 0.5 * voice(0.8, k), 22050)
+    (tmp_path / "list.txt").write_text("".join(f"wavs/c{k}.wav|text|{'ab'[k % 2]}\n" for k in range(4)))
+    done = calib(
+        "stats",
+        "list.txt",
+        "--columns",
+        "path,text,speaker",
+        "--frontend",
+        "hifigan",
+        "-o",
+        "s.json",
+        "--export",
+        "kaldi",
+    )
+    assert done.code == 0, done.err
+    assert any(line.startswith("all speakers") for line in done.out.splitlines())
+    assert not any(line.startswith("default") for line in done.out.splitlines())
+    assert set(json.loads((tmp_path / "s.json").read_text())["speakers"]) == {"default", "a", "b"}  # readers need it
+    asked = calib("check", "loss", "cmvn.ark#b", "--loss", "mse")
+    assert asked.code == 2
+    assert "one set, of all speakers together" in asked.err
+    assert "calib stats SOURCE --speaker b" in asked.err

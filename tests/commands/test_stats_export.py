@@ -139,9 +139,15 @@ def test_a_unit_that_is_not_the_systems_is_said(calib: Cli, audio: Path) -> None
     assert (
         "stats.npy: holds ln magnitude, as measured; a file of this format from its own system holds log10" in done.err
     )
-    assert "scale_stats.npy: holds" not in done.err
+    assert (
+        "scale_stats.npy: holds ln magnitude, as measured; a file of this format from its own system holds dB"
+        in done.err
+    )
     right = calib("stats", audio, "--frontend", "pwg_ljspeech", "-o", "t.json", "--export", "pwg-npy=t.npy")
     assert "as measured" not in right.err
+    db = calib("stats", audio, "--frontend", "coqui_ap_stats", "-o", "u.json", "--export", "coqui=u.npy")
+    assert db.code == 0, db.err
+    assert "as measured" not in db.err
 
 
 def test_statistics_after_a_normalisation_are_told(calib: Cli, audio: Path) -> None:

@@ -145,10 +145,10 @@ def test_forced_parameters_are_used_with_a_warning(tmp_path: Path, capsys: pytes
     assert "repair nothing" in capsys.readouterr().err
 
 
-def test_a_text_file_becomes_numbered_files(tmp_path: Path) -> None:
+def test_a_text_file_becomes_files_with_the_numbers_of_its_lines(tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("One.\n\nTwo.\n", encoding="utf-8")
     assert _run(["synth", "--text-file", str(tmp_path / "texts.txt"), "--output", str(tmp_path / "out")]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0001.wav", "0002.wav"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0001.wav", "0003.wav"]
 
 
 def test_streaming_writes_a_whole_wav(tmp_path: Path) -> None:
@@ -329,6 +329,7 @@ def test_a_folder_of_mels_becomes_wavs_without_a_model(tmp_path: Path, capsys: p
     assert heard("--mel", mels, "-o", tmp_path / "out") == 2
     assert "--frontend NAME" in capsys.readouterr().err
     assert heard("--mel", mels, "-o", tmp_path / "out", "--frontend", "hifigan", "--json", tmp_path / "r.json") == 0
+    assert "2 mels, " in capsys.readouterr().err, "the time of all of them is said, as of texts"
     rows = json.loads((tmp_path / "r.json").read_text())["spoken"]
     assert [Path(row["output"]).name for row in rows] == [f"{path.stem}.wav" for path in VOICES[:2]]
     fe = FrontEnd.load("hifigan")
@@ -362,3 +363,85 @@ def test_what_a_model_needs_is_refused_beside_mels_and_the_other_way_round(tmp_p
     assert heard("--mel", mels, "-o", tmp_path / "o", "--frontend", "hifigan", "--text", "x") == 2
     assert heard("--text", "x", "-o", tmp_path / "o.wav", "--frontend", "hifigan") == 2
     assert heard("--mel", mels, "--frontend", "hifigan") == 2
+
+
+def own_model(folder: Path, body: str) -> str:
+    """A model whose free running is ``body``."""
+    (folder / "spoken.py").write_text(
+        "import numpy as np\n"
+        "class M:\n    frontend, output_space, kind, autoregressive, padding_safe = 'hifigan', 'raw', 'mean', False, True\n"
+        "    def teacher_force(self, batch):\n        return [u.mel for u in batch]\n"
+        f"    def generate(self, text, **_):\n        return {body}\n"
+        "def factory(checkpoint, device):\n    return M()\n",
+        encoding="utf-8",
+    )
+    return str(folder / "spoken.py") + ":factory"
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "words"),
+    [
+        ("你好", "zh", "nobody speaks so fast (0.24 s is the least)"),
+        ("!!!", "en", "marks alone, which nobody speaks"),
+        ("Hello there, how are you?", "en", "nobody speaks so fast"),
+        ("Hi.", "en", None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_audio_too_short_for_its_text_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, language: str, words: str | None, stream: bool
+) -> None:
+    """A model that knows none of the characters speaks its least, 20 frames, and that passed without a word."""
+    spec = own_model(tmp_path, "np.full((20, 80), -6.0, np.float32)")
+    more = ["--stream"] if stream else []
+    assert _run(["synth", "--text", text, "--language", language, "--model", spec, "-o", str(tmp_path / "a.wav"), "--json", str(tmp_path / "a.json"), *more]) == 0  # fmt: skip
+    said = capsys.readouterr().err
+    (row,) = json.loads((tmp_path / "a.json").read_text())["spoken"]
+    if words is None:
+        assert "warning" not in said
+        assert row["warnings"] == []
+    else:
+        assert "warning: " in said
+        assert words in said
+        assert words in row["warnings"][0]
+
+
+def test_audio_that_does_not_stop_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = own_model(tmp_path, "np.full((900, 80), -8.0, np.float32)")
+    assert speak(tmp_path / "a.wav", "--model", spec, text="Hello.") == 0
+    assert "nobody speaks so slowly (7.00 s is the most)" in capsys.readouterr().err
+    assert speak(tmp_path / "b.wav", "--model", spec, text="In 2026 it cost 1,250 crowns.") == 0
+    assert "nobody speaks" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_mel_of_another_unit_is_warned_of_and_an_absurd_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stream: bool
+) -> None:
+    """Not denormalised it is some 15 dB too loud; decibels read as logarithms are 90 dB beyond full scale."""
+    more = ["--stream"] if stream else []
+    loud = own_model(tmp_path, "np.random.default_rng(0).normal(0, 1, (200, 80)).astype(np.float32)")
+    assert speak(tmp_path / "loud.wav", "--model", loud, "--json", str(tmp_path / "j"), *more) == 0
+    said = capsys.readouterr().err
+    assert "hardly a mel of this front end" in said
+    assert "calib frontends identify" in said
+    (row,) = json.loads((tmp_path / "j").read_text())["spoken"]
+    assert row["gain_db"] < -6
+    assert "hardly a mel" in row["warnings"][0]
+    absurd = own_model(tmp_path, "np.full((200, 80), 12.0, np.float32)")
+    assert speak(tmp_path / "absurd.wav", "--model", absurd, *more) == 5
+    assert "dB beyond full scale" in capsys.readouterr().err
+    assert not (tmp_path / "absurd.wav").exists()
+    assert speak(tmp_path / "absurd.wav", "--model", absurd, "--any-level", *more) == 0
+    assert "warning: turned down by" in capsys.readouterr().err
+
+
+def test_stored_mels_of_another_unit_are_refused_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stored(tmp_path / "mels", 1)
+    (file,) = folder.glob("*.npy")
+    np.save(file, np.load(file) * (20 / np.log(10)) + 100)  # decibels of another reference
+    assert heard("--mel", file, "--frontend", "hifigan", "-o", tmp_path / "a.wav") == 5
+    assert "--any-level" in capsys.readouterr().err
+    assert heard("--mel", file, "--frontend", "hifigan", "-o", tmp_path / "a.wav", "--any-level") == 0

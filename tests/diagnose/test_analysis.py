@@ -485,7 +485,27 @@ def test_pairs_in_another_order_are_called_that_and_nothing_else() -> None:
     d = analyze(Listed(list(zip(predictions, [*targets[1:], targets[0]], strict=True))))
     assert d.verdict.state == "structural"
     assert [f.names for f in d.faults] == [("wrong-pairs",)]
-    assert "with another one of the same length" in d.faults[0].evidence[0]
+    assert "with another one in 8 of 8 utterances" in d.faults[0].evidence[0]
+
+
+def test_a_list_that_is_off_by_one_is_told_where_the_lengths_differ() -> None:
+    """Predictions cut or repeated to the lengths of targets that are not theirs."""
+    moved = [np.resize(GOOD[(k + 1) % len(GOOD)], y.shape) for k, y in enumerate(TARGETS)]
+    d = analyze(Listed(list(zip(moved, TARGETS, strict=True))))
+    assert d.verdict.state == "structural"
+    assert not d.verdict.writes
+    assert [f.names for f in d.faults] == [("wrong-pairs",)]
+    assert d.faults[0].detail == "the target 1 further on in the list fits"
+
+
+def test_a_part_that_collapsed_stands_in_the_headline_with_its_number() -> None:
+    mean = np.concatenate(GOOD).mean(axis=0)
+    mixed = [(mean + 0 * p if k % 2 else p, y) for k, (p, y) in enumerate(zip(GOOD, TARGETS, strict=True))]
+    d = analyze(Listed(mixed))
+    assert d.verdict.headline.endswith(f"collapsed in {COUNT // 2} of {COUNT} utterances")
+    assert [f.fault for f in d.faults] == ["collapsed"]
+    assert "u1, u3, u5" in d.faults[0].evidence[1]
+    assert any("mix utterances" in text for text in d.verdict.warnings)
 
 
 def test_the_order_of_the_utterances_changes_no_figure_over_all_and_no_verdict() -> None:

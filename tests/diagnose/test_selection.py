@@ -364,6 +364,27 @@ def test_nor_if_it_is_certainly_worse_by_more_than_nothing() -> None:
     assert ruled(identity=(1.002, 0.0001), ols=(1.0, 0.0)).chosen.name == "identity"
 
 
+def test_a_known_constant_is_kept_for_what_a_healthy_model_would_be_left_with() -> None:
+    """However certain the rest is: a healthy model in the target's own units is not touched for it either."""
+    c = ruled(identity=(9.0, 0.1), exact=(1.025, 0.001), ols=(1.01, 0.0), bins=(1.0, 0.001))
+    assert c.chosen.name == "exact"
+    assert "kept within 3%" in c.reason(sample_like=False)
+    assert ruled(identity=(9.0, 0.1), exact=(1.04, 0.1), ols=(1.01, 0.0), bins=(1.0, 0.001)).chosen.name == "bins"
+    assert ruled(identity=(9.0, 0.1), slope=(1.025, 0.001), ols=(1.0, 0.0)).chosen.name == "ols"
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_errors_as_loud_whatever_is_said_do_not_hide_a_constant(sign: float) -> None:
+    """They lower least squares and matching alike: the constant lies above both. Negated, it is none that is known."""
+    rng = np.random.default_rng(21)
+    pairs = []
+    for p, y in pairs_of("none", 0.999, 20, 21):
+        noisy = y + 0.15 * float(y.std()) * rng.standard_normal(p.shape)
+        pairs.append((sign * noisy / np.log(10), y))
+    chosen = chosen_from(pairs, beyond=False).chosen
+    assert (chosen == "known:from-log10") is (sign > 0)
+
+
 def test_among_equally_simple_ones_the_better_is_chosen() -> None:
     moments, fold_of, _, _ = gathered(pairs_of("wrong statistics", 0.6, 20, 19))
     s = select(moments, fold_of)

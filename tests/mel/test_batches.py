@@ -119,5 +119,5 @@ def test_values_that_are_not_finite_spoil_their_own_utterance_only() -> None:
     assert not isinstance(first, DataError)
     assert not isinstance(third, DataError)
     assert not isinstance(alone, DataError)
-    same(Measured(first, None, ()), Measured(alone, None, ()))
+    same(Measured(first, None, (), {}), Measured(alone, None, (), {}))
     assert batches.batch_statistics(fe, [], "torch:cpu") == []

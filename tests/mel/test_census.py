@@ -139,9 +139,28 @@ def test_an_all_zero_mel_beside_good_audio_is_not_hidden_by_it(tmp_path: Path) -
     assert facts.frames == 1
 
 
-def test_two_channels_that_cancel_are_silence(tmp_path: Path) -> None:
-    x = voice(0.5, 1)
-    assert facts_of(tmp_path, np.stack([x, -x], axis=1)).absmax == 0
+def test_what_the_average_of_two_channels_keeps(tmp_path: Path) -> None:
+    x, other = voice(0.5, 1), voice(0.5, 2)
+    other *= x.std() / other.std()
+    pairs = {"negative": -x, "nearly": -0.9 * x, "silent": 0 * x, "unrelated": other, "alike": x}
+    kept = {name: facts_of(tmp_path, np.stack([x + 0.01, y], axis=1)).kept for name, y in pairs.items()}
+    assert kept["negative"] == pytest.approx(0, abs=1e-5)
+    assert kept["nearly"] == pytest.approx(0.1, rel=1e-3)
+    assert kept["silent"] == pytest.approx(1, rel=1e-3)
+    assert 1.2 < kept["unrelated"] < 1.6
+    assert kept["alike"] == pytest.approx(2, rel=1e-3)
+    assert np.isnan(facts_of(tmp_path, x).kept)
+
+
+def test_channels_that_cancel_are_named_and_not_called_zeros_or_constant() -> None:
+    for absmax, spread in ((0.0, 0.0), (0.02, 0.04)):  # exactly each other's negative, and nearly
+        found = findings(synthetic(channels=2.0, kept=absmax, absmax=absmax, spread=spread))
+        assert found["cancelling-channels"].status == "fail"
+        assert found["cancelling-channels"].ids == ("u000",)
+        assert found["all-zero"].count == found["constant"].count == 0
+    assert "one channel" in QUESTIONS["cancelling-channels"].next
+    assert findings(synthetic(channels=2.0, kept=1.0))["cancelling-channels"].status == "pass"
+    assert findings(synthetic())["cancelling-channels"].measured == "every recording has one channel"
 
 
 # --- the loudest that a mel can be --------------------------------------------------------------------------------

@@ -83,6 +83,25 @@ def test_a_warp_leads_each_bin_to_where_its_filter_really_lies(name: str) -> Non
         assert (warp.offset is None) == (frontend.filter_norm is not None)
 
 
+def test_of_an_unknown_target_each_usual_bank_may_be_the_target_s_or_the_prediction_s() -> None:
+    """A warp and its way back leave the bins where they are, where both are inside; a plain front end as the other side."""
+    warps = bank_geometry(None, 80).warps
+    bins = np.arange(80, dtype=np.float64)
+    for hertz in (50, 80, 125):
+        (there,) = (w for w in warps if w.label == f"as if fmin {hertz} Hz")
+        (back,) = (w for w in warps if w.label == f"as if fmin {hertz} Hz of the target")
+        assert there.faults == back.faults == ("fmin",)
+        own, theirs = (centres(dataclasses.replace(HIFIGAN, fmin=float(f))) for f in (0, hertz))
+        inside = (own > theirs[0]) & (bins < 79)  # there both end, and nothing lies beyond
+        np.testing.assert_allclose(
+            np.interp(back.place, bins, theirs)[inside], own[inside], atol=6.0
+        )  # Hz, half an FFT bin
+        assert back.place[1:].min() >= 0.0
+        assert (back.place <= bins).all()
+    for warp in warps:
+        assert sum(np.abs(warp.place - other.place).max() < 0.4 for other in warps) == 1
+
+
 def test_filters_without_area_hear_more_where_they_are_wider() -> None:
     """The offset beside a warp, against mels of noise: within .1 ln of what the wider or narrower filter adds."""
     frontend = OTHERS["htk, not normalised"]

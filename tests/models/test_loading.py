@@ -226,6 +226,7 @@ def test_interruptions_and_calibs_own_errors_pass_through() -> None:
         (("padding_safe = True", "padding_safe = 1"), "padding_safe is 1"),
         (("padding_safe = True", "padding_safe, reads_text = True, None"), "reads_text is None"),
         (("padding_safe = True", "padding_safe, one_voice = True, 'yes'"), "one_voice is 'yes'"),
+        (("padding_safe = True", "padding_safe, post_net = True, -1"), "post_net is -1"),
         (("autoregressive = None", "autoregressive = 'no'"), "autoregressive is 'no'"),
         (('"hifigan_jik"', "22050"), "frontend is 22050"),
         (("    return Model", "    Model"), "the factory returned None"),

@@ -366,7 +366,7 @@ def test_the_command_says_it_in_lines_in_json_and_by_its_exit_code(tmp_path, cap
     ]
     assert _run([*arguments, "--json", str(json_file), "--fail-on", "warn"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("NO FAULT FOUND by 10 probes (3 skipped).")
+    assert said.startswith("NO FAULT FOUND by 11 probes (3 skipped).")
     report = json.loads(json_file.read_text(encoding="utf-8"))
     assert report["schema"] == "calib/check-model/1"
     assert report["status"] == "pass"
@@ -532,3 +532,182 @@ def test_free_running_is_probed_without_gradients(batch):
 
     found(own(generate=generate), batch, "stopping")
     assert seen == [True] * len(batch)
+
+
+class Net(torch.nn.Module):
+    """A small decoder with a residual post-net of learnt, skewed kernels; ``r`` frames at once."""
+
+    def __init__(self, r=1):
+        super().__init__()
+        torch.manual_seed(3)
+        self.r = r
+        self.words = torch.nn.Embedding(64, 16)
+        self.first = torch.nn.BatchNorm1d(80)
+        self.decoder = torch.nn.GRU(80 + 16, 48, batch_first=True)
+        self.output = torch.nn.Linear(48, 80 * r)
+        self.post = torch.nn.Conv1d(80, 80, 5, padding=2)
+        self.norm = torch.nn.BatchNorm1d(80)
+        with torch.no_grad():
+            self.post.weight.mul_(0.2)
+            for k, share in enumerate((0.1, 0.9, 0.8, 0.2, 0.05)):  # its largest tap looks ahead
+                self.post.weight[:, :, k] += share * torch.eye(80)
+
+    def forward(self, letters, mel, shift):
+        r, frames = self.r, len(mel)
+        heard = torch.nn.functional.pad(mel, (0, 0, 0, -frames % r))[r - 1 :: r] / 4
+        heard = torch.nn.functional.pad(heard, (0, 0, shift, -shift))
+        text = self.words(letters).mean(0).expand(len(heard), -1)
+        made = self.output(self.decoder(torch.cat((heard, text), -1)[None])[0])
+        made = made.reshape(1, -1, 80)[:, :frames].transpose(1, 2)
+        return (made + self.post(self.norm(made)))[0].T
+
+
+def netted(shift=1, r=1, train=(), hidden=False, **attributes):
+    """An adapter of it; ``hidden``: no attribute holds the network."""
+    net = Net(r).eval()
+    for name in train:
+        getattr(net, name).train()
+
+    def teacher_force(batch):
+        letters = [torch.tensor([ord(c) % 64 for c in u.text] or [0]) for u in batch]
+        with torch.no_grad():
+            return [net(one, torch.from_numpy(np.array(u.mel)), shift).numpy() for one, u in zip(letters, batch, strict=True)]  # fmt: skip
+
+    model = own(teacher_force=teacher_force, padding_safe=False, **attributes)
+    if not hidden:
+        model.net = Box(net)
+    return model
+
+
+class Box:
+    """What an adapter keeps its network in."""
+
+    def __init__(self, network):
+        self.network = network
+
+
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_a_label_leak_is_told_from_a_post_net_before_the_post_net(batch, r):
+    healthy = finding(netted(r=r), batch, "causality")
+    assert healthy.status == "pass", healthy.sentence
+    assert "as a post-net does: the decoder's own output (net.network.output) does not" in healthy.sentence
+    leaking = finding(netted(shift=0, r=r), batch, "causality")
+    assert leaking.status == "fail"
+    assert "(a label leak)" in leaking.sentence
+    assert leaking.evidence["reach_frames"] > 0
+    assert finding(netted(shift=-1, r=r), batch, "causality").status == "fail"
+    late = finding(netted(shift=2, r=r), batch, "causality")
+    assert late.status == ("warn" if r == 1 else "pass")
+
+
+def test_a_leak_in_a_network_that_cannot_be_seen_is_a_doubt_until_the_post_net_is_declared(batch):
+    for shift, reach in ((1, 1), (0, 2)):
+        said = finding(netted(shift=shift, hidden=True), batch, "causality")
+        assert said.status == "warn"
+        assert said.evidence["reach_frames"] == reach
+        assert f"post-net that reaches {reach + 1} frames to each side, or one of {reach} after" in said.sentence
+        assert "post_net = N" in said.advice
+    assert found(netted(hidden=True, post_net=2), batch, "causality") == {"causality": "pass"}
+    assert found(netted(shift=0, hidden=True, post_net=2), batch, "causality") == {"causality": "fail"}
+
+
+def test_a_batch_norm_in_training_mode_is_named_and_no_mask_is_blamed(batch):
+    said = {f.probe: f for f in probe_all(scene(netted(train=("norm", "first")), batch), ["evaluation", "causality"])}
+    assert said["evaluation"].status == said["causality"].status == "fail"
+    assert "net.network.first, net.network.norm in training mode" in said["evaluation"].sentence
+    assert "left in training mode, normalise with the mean and variance of all frames" in said["causality"].sentence
+    assert "inverted" not in said["causality"].advice
+    unseen = finding(netted(train=("norm",), hidden=True), batch, "causality")
+    assert unseen.status == "fail"
+    assert "from outside the two cannot be told apart" in unseen.sentence
+    assert "was eval() called" in unseen.advice
+
+
+def test_a_network_in_evaluation_mode_passes_and_one_in_training_is_doubted(batch):
+    assert found(netted(), batch, "evaluation") == {"evaluation": "pass"}
+    assert found(netted(train=("decoder",)), batch, "evaluation") == {"evaluation": "warn"}
+    assert found(netted(hidden=True), batch, "evaluation") == {"evaluation": "skipped"}
+
+
+def stored(change=lambda name, tensor: (name, tensor)):
+    return lambda: dict(change(name, tensor.clone()) for name, tensor in Net().state_dict().items())
+
+
+def test_weights_that_were_not_loaded_are_found_by_value_without_a_report(batch):
+    torch.manual_seed(9)
+    other = torch.nn.GRU(80 + 16, 48, batch_first=True).state_dict()
+
+    def restored(change, **attributes):
+        return finding(netted(**attributes), batch, "restored", stored=stored(change))
+
+    def unloaded(name, tensor):
+        return name, other[name.removeprefix("decoder.")] if name.startswith("decoder.") else tensor
+
+    def renamed(name, tensor):
+        new, tensor = unloaded(name, tensor)
+        return ("d." + new if name.startswith("decoder.") else new), tensor
+
+    whole = restored(lambda name, tensor: ("module." + name, tensor.half()))
+    assert whole.status == "pass"
+    assert whole.evidence["found_in_checkpoint"] == whole.evidence["tensors"] > 5
+    for change in (unloaded, renamed):
+        said = restored(change)
+        assert said.status == "fail"
+        assert said.sentence.startswith("the weights of net.network.decoder were not loaded")
+    nothing = restored(lambda name, tensor: (name, torch.randn_like(tensor.float())))
+    assert nothing.status == "fail"
+    assert nothing.sentence.startswith("the weights were not loaded")
+    foreign = restored(lambda name, _: ("x" + name[::-1], torch.randn(3)))
+    assert foreign.status == "skipped"
+
+
+@pytest.mark.parametrize("given", [{}, None, {"restored": []}, {"restored": [], "missing": []}])
+def test_a_report_that_names_no_tensor_is_no_pass(batch, given):
+    said = finding(own(load_report=lambda: given), batch, "restored")
+    assert said.status == "skipped"
+    assert said.sentence.startswith("load_report() names no tensor")
+    assert "came from the checkpoint" not in said.sentence
+
+
+def test_what_torch_says_of_a_load_is_a_report(batch):
+    keys = torch.nn.Linear(2, 2).load_state_dict({"weight": torch.zeros(2, 2), "x": torch.zeros(1)}, strict=False)
+    said = finding(own(load_report=lambda: keys), batch, "restored")
+    assert said.status == "fail"
+    assert "1 tensors missing (bias)" in said.sentence
+    assert "1 tensors unexpected (x)" in said.sentence
+    wrong = finding(own(load_report=lambda: 3), batch, "restored")
+    assert wrong.status == "fail"
+    assert "returned a int" in wrong.sentence
+
+
+def test_the_command_compares_the_network_with_the_checkpoint_file(tmp_path, capsys):
+    """load_state_dict(strict=False) over other names, and a load_report() that says nothing: it passed."""
+    (tmp_path / "halved.py").write_text(
+        "import numpy as np, torch\n"
+        "class M:\n    frontend, output_space, kind, autoregressive, padding_safe = 'hifigan', 'raw', 'mean', True, False\n"
+        "    def __init__(self, checkpoint):\n"
+        "        torch.manual_seed(5)\n"
+        "        self.net = torch.nn.ModuleDict({'encoder': torch.nn.Linear(40, 40), 'decoder': torch.nn.GRU(40, 40)}).eval()\n"
+        "        self.net.load_state_dict(torch.load(checkpoint), strict=False)\n"
+        "    def teacher_force(self, batch):\n        return [np.vstack([0 * u.mel[:1], u.mel[:-1]]) for u in batch]\n"
+        "    def load_report(self):\n        return {}\n"
+        "def factory(checkpoint, device):\n    return M(checkpoint)\n",
+        encoding="utf-8",
+    )
+    torch.manual_seed(6)
+    whole = torch.nn.ModuleDict({"encoder": torch.nn.Linear(40, 40), "decoder": torch.nn.GRU(40, 40)}).state_dict()
+    asked = ["check", "model", "demo:corpus", "--limit", "1", "--device", "cpu", "--probe", "restored", "--fail-on", "fail"]  # fmt: skip
+    for start, code, words in (
+        ("decoder.", 0, "by value 6 of 6 tensors"),
+        ("d.decoder.", 10, "the weights of net.decoder were not loaded"),
+    ):
+        torch.save({name.replace("decoder.", start): tensor for name, tensor in whole.items()}, tmp_path / "c.pt")
+        model = ["--model", str(tmp_path / "halved.py:factory"), "--checkpoint", str(tmp_path / "c.pt")]
+        assert _run([*asked, *model]) == code
+        assert words in capsys.readouterr().out
+
+
+def test_a_prediction_that_is_early_may_be_a_label_leak():
+    from calib.diagnose.faults.library import FAULTS
+
+    assert "(a label leak): calib check model" in FAULTS["shift"].cause

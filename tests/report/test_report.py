@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import html as html_module
 import io
 import json
 import re
@@ -22,6 +23,7 @@ from calib.diagnose.analysis import Diagnosis
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.library import FAULTS
 from calib.diagnose.legs.result import Leg, Legs, skipped_leg
+from calib.diagnose.scores import TITLES
 from calib.errors import UsageError
 from calib.report import IndexEntry, Setting, build_index, build_report
 from calib.report.canvas import Chart
@@ -31,7 +33,7 @@ from calib.report.headline import counts, threshold
 from calib.report.margins import Margins, margins
 from calib.report.media import common_scale, mel_image, signed_scale, sounds_within
 from calib.report.smoothfigures import after_within, bin_errors
-from calib.report.wording import clipped, commands, direction, finite, number, visible
+from calib.report.wording import REFERENCES, clipped, commands, direction, finite, number, visible
 
 FOLDER = Path(calib.report.__file__).parent
 KINDS = ("fixable", "healthy", "collapsed", "invalid", "insufficient")
@@ -135,7 +137,7 @@ def test_the_page_does_not_depend_on_the_users_matplotlib_settings() -> None:
 
 
 def test_sizes() -> None:
-    for file in ("style.css", "script.js"):
+    for file in ("style.css", "script.js", "tables.css", "tables.js"):
         size = (FOLDER / file).stat().st_size
         assert size <= 8192, (file, size)
     html = pages.report("fixable").html
@@ -369,9 +371,9 @@ def test_the_command_of_a_finding_can_be_copied() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_steps_that_a_finding_names_are_not_repeated_below() -> None:
+def test_a_findings_step_stands_in_the_one_list_and_beside_the_finding_and_no_further_time() -> None:
     text = Page(with_findings(SHIFT).html).text
-    assert text.count(FAULTS["shift"].next_step) == 1
+    assert text.count(FAULTS["shift"].next_step) == 2
     assert "Do next" in section(Page(pages.report("insufficient").html).text, "Findings")
 
 
@@ -822,3 +824,33 @@ def test_contrast_is_wcag_aa_in_both_schemes(scheme: int) -> None:
     for a, b, least in pairs:
         high, low = sorted((_luminance(colours[a]), _luminance(colours[b])), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= least, (a, b)
+
+
+def test_the_smallest_error_in_bold_is_one_that_a_file_could_hold() -> None:
+    """An oracle that sees the true frame before may be nearer than any fit: a reference, never the recommendation."""
+    d = pages.diagnosis("fixable")
+    rows = [dataclasses.replace(row, mae=1e-3) if row.name == "persistence" else row for row in d.rows]
+    d = dataclasses.replace(d, rows=rows)
+    html = build_report(pages.report_input("fixable", diagnosis=d)).html
+    table = html[html.index('id="metrics"') :]
+    table = html_module.unescape(table[: table.index("</table>")])
+    bold = re.findall(r'<th scope="row">([^<]*)(?:<small>[^<]*</small>)?</th><td class="n best">', table)
+    written = {row.title for row in d.rows} - {TITLES[name] for name in REFERENCES}
+    assert bold
+    assert set(bold) <= written
+    before, after = table.split("References: no file holds them")
+    assert all(TITLES[name] in after and TITLES[name] not in before for name in REFERENCES)
+    assert "not computed" not in table
+
+
+def test_the_step_to_use_the_files_names_them() -> None:
+    text = Page(pages.report("fixable").html).text
+    assert "calib synth --params mel_scaling_params.json --stats mel_normalization_stats.json" in text
+    command = "calib synth --params mel_scaling_params.json --stats mel_normalization_stats.json"
+    assert (True, command) in commands(f"use both, or {command}")
+
+
+def test_no_nats_are_shown_to_a_person() -> None:
+    finding = Finding("log-base", ("log-base",), 0.9, margin=4.605)
+    assert threshold(finding).endswith("the next explanation is 100 times less likely")
+    assert not re.search(r"\bnats?\b", Page(with_findings(finding).html).text)

@@ -150,6 +150,22 @@ def test_nothing_runs_off_the_side(visit: Visits, kind: str, width: int, scheme:
     )
 
 
+def test_a_table_wider_than_a_phone_says_that_it_scrolls_and_one_that_fits_does_not(visit: Visits) -> None:
+    page = visit("fixable", of("fixable"), width=360)
+    table = page.locator("#metrics .scroll").first
+    until(lambda: page.locator("#metrics .hint").count() > 0)
+    assert "wide" in table.get_attribute("class")
+    table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    until(lambda: "end" in table.get_attribute("class").split())
+    page.set_viewport_size({"width": 1440, "height": 900})
+    until(lambda: page.locator("#metrics .hint:visible").count() == 0)
+    assert "wide" not in table.get_attribute("class")
+    widths = page.evaluate(
+        "Array.from(document.querySelectorAll('#metrics thead')[0].querySelectorAll('th'), e => e.offsetWidth)"
+    )
+    assert widths[2] < widths[0]
+
+
 def test_the_first_screen_of_a_refusal_says_it_all_on_a_phone_and_on_a_desk(visit: Visits) -> None:
     """Refusal, the fit beside the constants, and the pictures of both lie above the fold."""
     page = visit("collapsed", of("collapsed"))
@@ -181,7 +197,7 @@ def test_findings_fit_a_phone_and_take_the_colour_of_their_severity(visit: Visit
         ("rgb(179, 38, 30)", "rgb(125, 82, 0)") if scheme == "light" else ("rgb(255, 143, 134)", "rgb(240, 185, 77)")
     )
     assert colours == [fail, warn, warn]
-    button = page.locator(".finding button[aria-label='copy calib frontends diff A B']")
+    button = page.locator(".finding button[aria-label='copy calib frontends diff A B']").first
     button.click()
     # The clipboard answers when it likes; a button that stays "copy" runs into the time limit here.
     until(lambda: button.inner_text() in {"copied", "selected"})

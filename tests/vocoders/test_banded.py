@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calib.mel.frontend import FrontEnd
+from calib.mel.nonnegative import DenseBank, update
 from calib.vocoders.banded import BandedBank
 from calib.vocoders.unrolled import _mixed
 
@@ -46,3 +47,18 @@ def test_the_kernel_is_correlated_with_zeros_around() -> None:
     padded = np.pad(ratio, ((2, 2), (1, 1)))
     wanted = [[float((padded[t : t + 5, m : m + 3] * kernel).sum()) for m in range(11)] for t in range(9)]
     assert np.abs(_mixed(ratio, kernel) - np.array(wanted)).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["hifigan", "htk, 40 bins", "holes"])
+def test_one_update_serves_both_kinds_of_bank(name: str) -> None:
+    """What Griffin-Lim does with blocks is what a conversion does with the whole bank."""
+    bank = BANKS[name] / np.maximum(BANKS[name].sum(1, keepdims=True), np.float32(1e-6))
+    seen = bank.sum(0)
+    weights = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
+    spectra = RNG.random((5, bank.shape[1]), dtype=np.float32)
+    bands = RNG.random((5, bank.shape[0]), dtype=np.float32)
+    dense, banded = (update(spectra, bands, kind(bank), weights) for kind in (DenseBank, BandedBank))
+    assert dense.dtype == banded.dtype == np.float32
+    assert np.abs(dense - banded).max() <= 1e-5 * float(dense.max())
+    fixed = update(spectra, spectra @ bank.T, DenseBank(bank), weights)  # what has the wanted bands stays as it is
+    assert np.abs(fixed - np.where(seen > 0, spectra, 0)).max() <= 1e-4

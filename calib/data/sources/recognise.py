@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from calib.data.sources.parquet import open_parquet_shards
 from calib.data.sources.select import Select
 from calib.data.sources.tables import header_of, open_table
 from calib.data.sources.tars import open_tars
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, missing
 
 __all__ = ["open_source"]
 
@@ -86,7 +84,7 @@ def open_source(
     if isinstance(path, RemotePath):
         return opening.remote(path)
     if not text or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
-        raise _missing(path)
+        raise missing(path)
     return opening.folder(path) if path.is_dir() else opening.file(path)
 
 
@@ -113,23 +111,11 @@ def _expand(pattern: str) -> list[AnyPath]:
             raise UsageError(f"{pattern}: * is for file names, not for folders")
         form = re.compile(".*".join(map(re.escape, path.name.split("*"))))
         if isinstance(path.parent, Path) and not path.parent.is_dir():
-            raise _missing(path.parent)
+            raise missing(path.parent)
         out += sorted((entry for entry in path.parent.iterdir() if form.fullmatch(entry.name)), key=str)
     if not out:
         raise DataError(f"{pattern}: no file has such a name")
     return out
-
-
-def _missing(path: Path) -> DataError:
-    parent = path.parent
-    hint = None
-    if not parent.is_dir():
-        hint = f"its folder {parent} does not exist either"
-    else:
-        names = [entry.name for entry in islice(parent.iterdir(), 2000)]
-        close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {parent / close[0]}?" if close else None
-    return DataError(f"{path}: no such file or folder", hint=hint)
 
 
 def _unsupported(path: AnyPath, what: str) -> UsageError:

@@ -30,7 +30,7 @@ class Format:
 
 _ALL = (
     Format("calib", "calib's own statistics", "mel_normalization_stats.json", "this project: calib/params.py", writable=False),
-    Format("coqui", "Coqui TTS scale_stats.npy", "scale_stats.npy", "coqui-ai/TTS@dbf1a08/TTS/bin/compute_statistics.py, TTS/utils/audio/processor.py"),
+    Format("coqui", "Coqui TTS scale_stats.npy", "scale_stats.npy", "coqui-ai/TTS@dbf1a08/TTS/bin/compute_statistics.py, TTS/utils/audio/processor.py", "dB"),
     Format("pwg", "ParallelWaveGAN stats.h5", "stats.h5", "kan-bayashi/ParallelWaveGAN@8674037/parallel_wavegan/bin/compute_statistics.py", "log10"),
     Format("pwg-npy", "ParallelWaveGAN stats.npy", "stats.npy", "kan-bayashi/ParallelWaveGAN@8674037/parallel_wavegan/bin/compute_statistics.py", "log10"),
     Format("espnet", "ESPnet feats_stats.npz", "feats_stats.npz", "espnet/espnet@0bc48ac/espnet2/layers/global_mvn.py", "log10"),

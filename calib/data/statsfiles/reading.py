@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -181,7 +182,12 @@ def _choose_speaker(found: MelStatistics, reference: Reference) -> MelStatistics
             )
         return found
     if speaker not in found.per_speaker:
-        raise UsageError(f"{reference.path}: holds no statistics of {speaker!r}; it has {listed or 'no speakers'}")
+        if not names:
+            raise UsageError(
+                f"{reference.path}: holds no statistics of {speaker!r}: one set, of all speakers together, whatever speakers the data had",
+                hint=f"leave #{speaker} out; or measure this speaker alone: calib stats SOURCE --speaker {quote(speaker)}",
+            )
+        raise UsageError(f"{reference.path}: holds no statistics of {speaker!r}; it has {listed}")
     mean, std = found.per_speaker[speaker]
     # What was noted is of the whole file.
     return replace(

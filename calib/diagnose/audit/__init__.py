@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calib.diagnose.audit.checks import NO_SIGNAL, check_numbers
-from calib.diagnose.audit.numbers import Finding, Numbers, Reading, choose, r2, readings
+from calib.diagnose.audit.numbers import Finding, Numbers, Reading, choose, corr, r2, readings
 
 __all__ = ["STATUSES", "Audit", "Finding", "Numbers", "Reading", "audit"]
 
@@ -67,7 +67,7 @@ def _conclude(findings: list[Finding], r: float | None, found: list[Reading]) ->
         return Audit("warn", text, r, found, ordered)
     if warned:
         return Audit("warn", f"DOUBTFUL: {warned[0].title}: {warned[0].measured}", r, found, ordered)
-    correlation = "" if r is None else f": r = {r:.4f}"
+    correlation = "" if r is None else f": r = {corr(r)}"
     return Audit(
         "pass", f"NOTHING SPEAKS AGAINST IT{correlation} ({counted}; numbers alone prove nothing)", r, found, ordered
     )
@@ -92,7 +92,7 @@ def _headline(by: dict[str, Finding], failed: list[Finding], r: float | None) ->
         head = "CONTRADICTORY"
         parts.append(f"{failed[0].title}: {failed[0].measured}")
     if no_signal and r is not None:
-        parts.append(f"r = {r:.4f} (R² {r2(r * r)})")
+        parts.append(f"r = {corr(r)} (R² {r2(r * r)})")
     if "constant" in names:
         parts.append(by["constant"].measured.partition(";")[0])
     if "gain" in names:

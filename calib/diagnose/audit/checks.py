@@ -20,6 +20,7 @@ from calib.diagnose.audit.numbers import (
     Finding,
     Numbers,
     Reading,
+    corr,
     g,
     lacking,
     offset_slack,
@@ -37,6 +38,7 @@ NO_SIGNAL, STRONG = 0.3, 0.7  # of r: design, section 5
 _MATCHED = 0.99  # r from which a regression cannot be told from statistics matching
 _BIAS_WARN = 0.05  # of the target's sd
 _FEW = 5  # utterances
+_NOTHING = 1e-6  # of the target's sd: less is no error of a model
 
 
 def check_numbers(n: Numbers, found: list[Reading], chosen: Reading | None) -> Iterator[Finding]:
@@ -92,7 +94,7 @@ def _implied_r(n: Numbers, found: list[Reading], chosen: Reading | None) -> Find
 def _judge_r(n: Numbers, r: float, by_hand: str) -> Finding:
     """What a correlation means, pooled over bins."""
     name, title = "implied_r", "correlation that the scale implies"
-    measured = f"r = {r:.4f}, R² = {r2(r * r)}"
+    measured = f"r = {corr(r)}, R² = {r2(r * r)}"
     by_hand += "" if n.target_std is not None else "; the target's sd is taken to be mel_std"
     within = "measure r within each bin: calib fit-scaler PAIRS"
     if abs(r) > 1.0 + ROUNDING:
@@ -157,6 +159,12 @@ def _constant(n: Numbers) -> Finding:
     measured = f"MAE after is {g(ratio)} of the target's sd; a constant at the mean has .77 to .82 on speech"
     by_hand = f"{g(n.mae_after)} / {g(n.s_y)} = {g(ratio)}; a Gaussian's is sqrt(2/pi) = .798"
     by_hand += "" if n.target_std is not None else "; the target's sd is taken to be mel_std"
+    if n.mae_after <= _NOTHING * n.s_y:
+        return Finding(
+            "constant", "warn", title, f"MAE after is {g(n.mae_after)}: nothing is left of the error",
+            "no model reaches that: the target was compared with itself, or the error was not measured",
+            by_hand, "score the prediction on unseen utterances: calib fit-scaler PAIRS",
+        )  # fmt: skip
     if n.mae_before is not None and n.mae_before > n.mae_after and ratio >= _CONSTANT_LOW:
         share = (n.mae_before - CONSTANT_MAE * n.s_y) / (n.mae_before - n.mae_after)
         by_hand += f"; a constant takes {g(n.mae_before)} to about {g(CONSTANT_MAE * n.s_y)}, {min(share, 1.0):.0%} of the gain claimed for the calibration"
@@ -189,11 +197,15 @@ def _error_against_r(n: Numbers, r: float | None) -> Finding:
         why = lacking(n, "scale", "pred_std", "mae_after", "s_y") or "no regression with |r| of at most 1"
         return Finding(name, "skipped", title, why)
     bound = n.s_y * math.sqrt(1.0 - r * r)
+    if abs(r) >= _MATCHED and n.mae_after > bound * (1.0 + ROUNDING):  # the root turns a rounded r into any small error
+        most = n.s_y * math.sqrt(1.0 - (_MATCHED * (1.0 - ROUNDING)) ** 2)
+        why = f"a scale that matches the sds (r = {corr(r)}, published figures are rounded) allows any RMSE up to {g(most)} mel units"
+        return Finding(name, "skipped", title, why)
     by_hand = (
-        f"RMSE = sd(target) x sqrt(1 - r²) = {g(n.s_y)} x sqrt(1 - {g(r)}²) = {g(bound)}, and MAE cannot exceed RMSE"
+        f"RMSE = sd(target) x sqrt(1 - r²) = {g(n.s_y)} x sqrt(1 - {r:.8g}²) = {g(bound)}, and MAE cannot exceed RMSE"
     )
     measured = f"MAE after {g(n.mae_after)}, the regression's RMSE {g(bound)} (mel units)"
-    if abs(r) < _MATCHED and n.mae_after > bound * (1.0 + ROUNDING):
+    if n.mae_after > bound * (1.0 + ROUNDING):
         return Finding(
             name, "fail", title, measured + ": impossible for this fit", "scale, sd and error are not of one fit on one set of data",
             by_hand, "recompute them from the same arrays",
@@ -212,7 +224,7 @@ def _gain(n: Numbers) -> Finding:
     if n.claimed_gain is None or n.mae_before is None or n.mae_after is None:
         return Finding("gain", "skipped", title, lacking(n, "claimed_gain", "mae_before", "mae_after"))
     if n.mae_before == 0 or n.mae_after <= 1e-9 * n.mae_before:
-        return Finding("gain", "skipped", title, "an MAE is 0: no factor can be formed")
+        return Finding("gain", "skipped", title, "an MAE is 0, or as good as 0: no factor can be formed")
     factor, claim = n.mae_before / n.mae_after, n.claimed_gain
     by_hand = f"{g(n.mae_before)} / {g(n.mae_after)} = {factor:.3g}"
     if abs(claim - factor) <= ROUNDING * factor:
@@ -316,6 +328,8 @@ def _offset(n: Numbers, chosen: Reading | None) -> Finding:
         return Finding(name, "skipped", title, lacking(n, "m_y", "s_y", *(("mel_mean", "mel_std") if normal else ())))
     unit = n.s_y / (n.mel_std or n.s_y) if normal else n.s_y
     best = center - n.scale * n.pred_mean
+    if abs(best) < 1e-9 * (abs(center) + abs(n.scale * n.pred_mean)):  # what is left of two equal terms is rounding
+        best = 0.0
     bias = max(abs(n.offset - best) - offset_slack(n), 0.0) / unit
     by_hand = f"mean(target) - scale x mean(prediction) = {g(center)} - {g(n.scale)} x {g(n.pred_mean)} = {g(best)} ({chosen.space} space)"
     measured = (
@@ -358,7 +372,7 @@ def _how_many(n: Numbers) -> Finding:
     if min(count for _, count in known) >= _FEW:
         return Finding(name, "pass", title, measured)
     return Finding(
-        name, "warn", title, measured, "a fit on so few is scored on what it was fitted on; another file may need another one",
+        name, "warn", title, measured, "a fit on so few is scored on what it was fitted on; the next recording may need another",
         "", "measure a data set: calib stats SOURCE; fit on 5 held-out utterances or more",
     )  # fmt: skip
 
@@ -368,7 +382,7 @@ def _same_data(n: Numbers) -> Finding:
     if None in {n.target_mean, n.target_std, n.mel_mean, n.mel_std}:
         return Finding(name, "skipped", title, lacking(n, "target_mean", "target_std", "mel_mean", "mel_std"))
     if (n.target_mean, n.target_std) != (n.mel_mean, n.mel_std):
-        return Finding(name, "pass", title, "the target is not what the statistics were measured on")
+        return Finding(name, "pass", title, "they are of two sets of data: the target was not measured with itself")
     if (n.n_utterances or 0) >= _FEW:
         return Finding(
             name, "pass", title, f"the statistics are those of the target itself ({n.n_utterances} utterances)"

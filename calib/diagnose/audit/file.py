@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from calib.diagnose.audit.checks import CONSTANT_MAE, NO_SIGNAL, STRONG
-from calib.diagnose.audit.numbers import ROUNDING, Finding, g
+from calib.diagnose.audit.numbers import ROUNDING, Finding, corr, g
 
 __all__ = ["check_file", "stored_numbers"]
 
@@ -164,7 +164,7 @@ def _stored_r(params: Mapping[str, Any]) -> Finding:
     title, r = "correlation within each bin, as stored", _at(params, "fit", "r_w")
     if not _number(r):
         return Finding("stored_r", "skipped", title, "the file holds none")
-    measured = f"r within bin = {r:.4f}"
+    measured = f"r within bin = {corr(r)}"
     if r < NO_SIGNAL:
         return Finding("stored_r", "fail", title, measured, "the prediction has nothing to do with the target, or its sign is wrong", "", "look at the model: calib diagnose PAIRS")  # fmt: skip
     if r < STRONG:

@@ -20,6 +20,7 @@ __all__ = [
     "Numbers",
     "Reading",
     "choose",
+    "corr",
     "g",
     "lacking",
     "r2",
@@ -151,6 +152,11 @@ class Reading:
 def g(value: float) -> str:
     """A number for people: four digits, and as few as it has."""
     return f"{value:.4g}"
+
+
+def corr(value: float) -> str:
+    """A correlation for people: four decimals, and one that is not 0 never shown as 0."""
+    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value + 0.0:.4f}"
 
 
 def r2(value: float) -> str:

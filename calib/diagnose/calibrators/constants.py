@@ -26,6 +26,7 @@ __all__ = ["Accepted", "KnownMap", "accepted_maps", "known_maps", "statistics_ma
 LN10 = math.log(10.0)
 DB = 20.0 / LN10
 _SLOPE_TOLERANCE = 0.005  # constants in code are rounded, and nearly perfect predictions have no interval to speak of
+_REVERSE = 1.02  # times the matched slope: as far as regression the other way round is believed
 _INTERCEPT_TOLERANCE = 0.05  # sd of the target: a level error that a sound model may have
 
 
@@ -149,6 +150,11 @@ def accepted_maps(folds: Folds, candidates: tuple[KnownMap, ...], *, sample_like
     estimate = slopes[1] if sample_like else slopes[0]
     if estimate == 0.0:  # a constant prediction has no slope to recognise
         return []
+    # Errors of the prediction that are as loud whatever it says lower both estimates; regression the other way round
+    # is free of them (and raised by any other kind of error, so that it is believed only so far).
+    reverse = slopes[1] * slopes[1] / slopes[0] if slopes[0] else slopes[1]
+    reverse = min(abs(reverse), _REVERSE * abs(slopes[1]))
+    low, high = (low, max(high, reverse)) if estimate > 0 else (min(low, -reverse), high)
     s = folds.stats
     m_p, m_y, s_y = (float(v[-1, 0]) for v in (s.m_p, s.m_y, np.sqrt(s.pooled_y)))
     out = []

@@ -8,6 +8,9 @@ ridge, Huber, Deming < an offset for each bin < a map for each bin < a monotone 
 2. Of those that take part, the simplest whose loss is within one standard error of the least *and* within 1 % of it.
    Without the second condition few utterances (large standard errors) would choose a fit that is far from the best.
    Less than 0.25 % is no difference, however certain: with hours of speech everything is significant.
+3. A known constant with its own intercept is good enough within 3 % of the least loss, however certain the rest is: a model
+   that is healthy in those units is left with such a rest, and a healthy model in the target's own units is not touched
+   for it either (there the limit is 10 %, see `verdict`). The constant holds for any speech, the rest for this one.
 
 Standard errors are of paired differences over units: utterances, blocks of one, or speakers.
 
@@ -42,6 +45,7 @@ __all__ = [
 
 _WITHIN = 0.01  # of the least loss
 _SAME = 0.0025  # of it: nobody hears that, however certain it is
+_KNOWN_WITHIN = 0.03  # of it, of a known constant
 _BEYOND_GAIN = 0.02
 _NOTHING = 1e-6  # of the target's variance: losses that near are equal
 
@@ -127,6 +131,8 @@ class Choice:
 
     def _good_enough(self, c: Candidate) -> bool:
         allowed = min(self.error(c, self.leader), _WITHIN * self.loss(self.leader))
+        if c.rank == EXACT:
+            allowed = _KNOWN_WITHIN * self.loss(self.leader)
         return self._gain(self.leader, c) <= max(allowed, self._same(self.leader))
 
     def _goes_beyond(self, c: Candidate) -> bool:
@@ -150,10 +156,10 @@ class Choice:
         if chosen is not identity:
             text += f", as it is {self.loss(identity):.4g}"
         if chosen is not best:
-            text += (
-                f"; {best.title} has {self.loss(best):.4g}: not enough to give up the simpler one "
-                f"(standard error of the difference {self.error(chosen, best):.2g})"
-            )
+            why = f"standard error of the difference {self.error(chosen, best):.2g}"
+            if chosen.rank == EXACT:
+                why = f"a known constant is kept within {_KNOWN_WITHIN:.0%} of the least"
+            text += f"; {best.title} has {self.loss(best):.4g}: not enough to give up the simpler one ({why})"
         if self.beyond is not None:
             why = (
                 "the relation is no straight line"

@@ -20,6 +20,7 @@ from calib.diagnose.faults.units import Hypothesis, affine_hypotheses, per_bin_h
 
 __all__ = ["BinReference", "Candidate", "Competition", "Reference"]
 
+_OFF = 4.0  # nats: price of a common offset that no healthy model shows, so that a fitted one is not too dear beside it
 _NEAR = 40.0  # nats: an edge further behind than that need not be looked at
 
 Reference = tuple[str, float, float]  # name, mean, sd
@@ -132,6 +133,10 @@ class Competition:
                 extra = form.prior + loose + (blur if form.read else 0.0)
                 if not (form.faults or hypothesis.faults):  # what a rival gains by chance is more in a weak model
                     extra -= FROZEN.usual * (1.0 - stats.r**2) ** 2
+                if (
+                    cost.level > FROZEN.unknown_level
+                ):  # it would be answered with *unknown*, where an offset explains it
+                    extra += _OFF
                 candidate = Candidate(form, hypothesis, cost, stats, terms).dearer(extra)
                 if set(candidate.faults) <= self.library:  # the two together may have a name of their own
                     yield candidate

@@ -2,14 +2,16 @@
 
 Data flow::
 
-    frames --undo_arrays--> --undo_time--> related? --no--> collapsed, or nothing learned
-                                              |yes
+    frames --undo_arrays--> --undo_time--> related? --no--> another target fits? collapsed, or nothing learned
+                                              |yes, or some utterances are: the others are set aside
+             undo_level_drift
              forms (banks, floors, ...) x maps (units) --cost--> ranked --texture--> findings
                                                           what no fault explains --> unknown
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,13 +24,15 @@ from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.geometry import BankGeometry, Recomputed
 from calib.diagnose.faults.heard import Heard, related_rate
 from calib.diagnose.faults.judge import findings, graded
+from calib.diagnose.faults.leveldrift import Drift, undo_level_drift
 from calib.diagnose.faults.library import FAULTS
-from calib.diagnose.faults.sample import Sample, correlations, sounding, whitened
+from calib.diagnose.faults.sample import Sample, sounding
 from calib.diagnose.faults.score import Stats
 from calib.diagnose.faults.structure import Relation, Step, relation, undo_arrays
 from calib.diagnose.faults.texture import Texture, measure
 from calib.diagnose.faults.time import drift_left, undo_time
 from calib.diagnose.faults.transforms import Form, frequency_forms, piled, value_forms
+from calib.diagnose.faults.utterances import Listed, Matches, Part, listed_of, matches, parts, speechlike
 
 __all__ = ["Explanation", "explain"]
 
@@ -52,13 +56,18 @@ class Explanation:
         ranked: best candidates of units and frequency, best first, one a set of faults.
         posterior: share of the belief in each set of faults.
         texture: detail, after the best candidate is undone.
-        unpaired: how many utterances have nothing to do with their target while others have, and the evidence.
+        parts: utterances that have nothing to do with their target while others have.
+        matches: whose targets fit instead, where nothing is related as it is paired; None where that was not asked.
+        level_drift: how the level moves along the utterances, as undone; or None.
         piles: shares of the predicted values that stand exactly at their lowest and highest, unlike the target's.
+        floored: share of the target's values that stand at the lowest.
         lag: frames that the prediction is late by and no step undid.
         drift: how many frames the lag changes along an utterance, after all.
         stretch: target frames in one predicted frame, as undone.
         declared: whether the target's front end is known.
         audio: whether the audio was used; None: there was none.
+        unit: mel units of the target for one ln unit of magnitude.
+        frame_seconds: hop of the mels, or None.
         skipped: tests that could not be made, and why.
     """
 
@@ -68,14 +77,24 @@ class Explanation:
     ranked: list[Candidate] = field(default_factory=list)
     posterior: dict[tuple[str, ...], float] = field(default_factory=dict)
     texture: Texture | None = None
-    unpaired: tuple[int, str] | None = None
+    parts: list[Part] = field(default_factory=list)
+    matches: Matches | None = None
+    level_drift: Drift | None = None
     piles: tuple[float, float] = (0.0, 0.0)
+    floored: float = 0.0
     lag: float = 0.0
     drift: float = 0.0
     stretch: float = 1.0
     declared: bool = True
     audio: bool = False
+    unit: float = 1.0
+    frame_seconds: float | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def repaired_r(self) -> float:
+        """The median r of predictions with the targets of the list that fit them, where none fits its own; else 0."""
+        return self.matches.r if self.matches is not None and self.matches.wrong else 0.0
 
 
 def explain(
@@ -89,6 +108,8 @@ def explain(
     autoregressive: bool | None = None,
     library: frozenset[str] | None = None,
     denormalised: BinReference | None = None,
+    listed: Listed | None = None,
+    frame_seconds: float | None = None,
 ) -> Explanation:
     """Find the faults.
 
@@ -102,10 +123,13 @@ def explain(
         autoregressive: as declared.
         library: faults that may be named; None: all.
         denormalised: ``(name, means, sds)`` by bin that the predictions were denormalised with, if they were.
+        listed: the list that the utterances are from; None: they are all of it.
+        frame_seconds: hop of the mels, for people; None: unknown.
     """
     return _Explainer(
-        frames, geometry, recomputed, indices, references, kind, autoregressive, library, denormalised
-    ).run()
+        frames, geometry, recomputed, indices, references, kind, autoregressive, library, denormalised, listed,
+        frame_seconds,
+    ).run()  # fmt: skip
 
 
 class _Explainer:
@@ -122,15 +146,18 @@ class _Explainer:
         autoregressive: bool | None,
         library: frozenset[str] | None,
         denormalised: BinReference | None,
+        listed: Listed | None,
+        frame_seconds: float | None,
     ) -> None:
         self.denormalised = denormalised
+        self.listed = listed_of(frames) if listed is None else listed
         self.frames, self.recomputed, self.indices = list(frames), recomputed, list(indices)
         n_mels = self.frames[0][1].shape[1]
         known = geometry is not None and geometry.n_mels == n_mels
         self.geometry = geometry if geometry is not None and known else BankGeometry(n_mels, declared=False, warps=())
         self.references, self.kind, self.autoregressive = list(references), kind, autoregressive
         self.library = frozenset(FAULTS) if library is None else library
-        self.out = Explanation()
+        self.out = Explanation(unit=self.geometry.unit, frame_seconds=frame_seconds)
         self.ratio: float | None = None  # of sample rates, where only the audio showed it
 
     def run(self) -> Explanation:
@@ -148,15 +175,20 @@ class _Explainer:
         out.stretch = self.time.stretch
         out.steps = [step for step in (self.arrays, self.time) if step.faults]
         out.relation = relation(self.time.sample)
-        if not out.relation.exists and not self._warped_time() and not self._heard(out.relation):
-            found = _unrelated(sample, out.relation, self.library)
+        out.parts = parts(self.time.sample, self.listed)
+        related = out.relation.exists or bool(out.parts)
+        if not related and not self._warped_time() and not self._heard(out.relation):
+            out.matches = matches(self.time.sample, self.listed, range(len(self.time.sample)))
+            found = _unrelated(sample, out.relation, self.library, out.matches)
             out.findings = graded([found], misfit=0.0, r=1.0, n_frames=sample.n_frames)
             return out
         self.sample = self.time.sample
-        self._set_unpaired_aside()
+        self._set_parts_aside()
+        self._undo_level_drift()
         dead, self.silent = _dead_bins(self.sample)
         self.out.piles = piled(self.sample, self.silent)
         best = self._rank(self._forms())
+        self.out.floored = self.sample.floored
         if best.form.ignore is not None and best.form.sample is None:
             self.out.piles = piled(self.sample, best.form.silent(self.silent))
         self._texture(best)
@@ -174,25 +206,23 @@ class _Explainer:
         self.ratio, r = related_rate(self.frames, self.indices, self.recomputed, self.arrays)
         return r > 2.0 * found.limit
 
-    def _set_unpaired_aside(self) -> None:
+    def _set_parts_aside(self) -> None:
         """Utterances that have nothing to do with their target, among others that have."""
-        sample = self.sample
-        if len(sample) < 5:
+        aside = {row for part in self.out.parts for row in part.rows}
+        kept = [pair for row, pair in enumerate(self.sample.pairs()) if row not in aside]
+        if not aside or len(kept) < 2:
             return
-        r = np.abs(correlations(sample.by_utterance(sample.rows(whitened(sample.pc), whitened(sample.yc)))))
-        strong = float(np.quantile(r, 0.85))
-        low = r < FROZEN.unpaired_r * strong
-        if low.any() and not low.all():  # where the two groups part, now that both are known
-            low = r < max(FROZEN.unpaired_r * strong, 0.5 * float(np.median(r[low]) + np.median(r[~low])))
-        apart = low.any() and float(np.median(r[low])) < FROZEN.unpaired_r * strong
-        if strong > 0.45 and apart and low.mean() >= FROZEN.unpaired_share and low.sum() >= 2 and _parted(r, low):
-            good, bad = (f"{np.median(r[which]):.2f} in {int(which.sum())}" for which in (~low, low))
-            self.out.unpaired = (int(low.sum()), f"r within utterance and bin is {good} utterances and {bad}")
-            kept = [pair for pair, aside in zip(sample.pairs(), low, strict=True) if not aside]
-            if len(kept) >= 2:
-                self.sample = Sample(kept)
-                self.indices = [index for index, aside in zip(self.indices, low, strict=False) if not aside]
-                self.frames = [frame for frame, aside in zip(self.frames, low, strict=False) if not aside]
+        self.sample = Sample(kept)
+        self.indices = [index for row, index in enumerate(self.indices) if row not in aside]
+        self.frames = [frame for row, frame in enumerate(self.frames) if row not in aside]
+
+    def _undo_level_drift(self) -> None:
+        """A level that moves along the utterances; what comes after sees the prediction without it."""
+        step, self.out.level_drift = undo_level_drift(self.sample, self.library, self.time.undo)
+        if step.faults:
+            self.out.steps.append(step)
+            self.sample = step.sample
+            self.time = dataclasses.replace(self.time, undo=step.undo)
 
     def _forms(self) -> list[Form]:
         """What prediction and target may be compared as; with audio the sample becomes the utterances that have it."""
@@ -246,16 +276,11 @@ class _Explainer:
             self.out.skipped["half-hop"] = _LEANS
 
 
-def _parted(r: np.ndarray, low: np.ndarray) -> bool:
-    """Whether two groups of values stand apart: a weak model's utterances differ too, but from one end to the other."""
-    groups = r[low], r[~low]
-    inside = sum(float(((part - part.mean()) ** 2).sum()) for part in groups) / max(r.size - 2, 1)
-    apart = float(groups[1].mean() - groups[0].mean())
-    return apart > FROZEN.unpaired_apart * math.sqrt(inside)
-
-
-def _unrelated(sample: Sample, found: Relation, library: frozenset[str]) -> Finding:
+def _unrelated(sample: Sample, found: Relation, library: frozenset[str], others: Matches | None = None) -> Finding:
     """What is said where prediction and target have nothing to do with each other."""
+    if others is not None and others.wrong:
+        name = "wrong-pairs" if "wrong-pairs" in library else "unknown"
+        return Finding(name, (name,), 0.0, others.detail, (others.text,), _UNRELATED)
     stats = Stats(sample)
     ratio = stats.s_w_p / stats.s_w_y
     evidence = (
@@ -265,7 +290,7 @@ def _unrelated(sample: Sample, found: Relation, library: frozenset[str]) -> Find
     ids: tuple[str, ...] = ("text-ignored", "untrained", "wrong-pairs")
     if ratio < FROZEN.collapsed_ratio:
         ids = ("collapsed", "untrained")
-    elif not _speechlike(sample):
+    elif not speechlike(sample):
         # Nothing in it is as in speech: any array that is scrambled in an unlisted way looks so too.
         ids = ("untrained", "text-ignored", "wrong-pairs", "unknown")
     names = tuple(name for name in ids if name in library or name == "unknown") or ("unknown",)
@@ -290,10 +315,3 @@ def _dead_bins(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     middle = np.median(ratio[~still]) if not still.all() else np.median(ratio)
     dead = (ratio < FROZEN.dead_spread * middle) & (r < 0.5 * np.median(r)) | (ratio < 1e-4 * middle)
     return np.asarray(dead & ~still), np.asarray(dead | still)
-
-
-def _speechlike(sample: Sample) -> bool:
-    """Whether the prediction moves like the target does: as slowly, and with bins as much alike."""
-    slow = [sample.at_lag(a, a, 1).value for a in (sample.pc, sample.yc)]
-    near = [float((a[:, 1:] * a[:, :-1]).sum() / max(float((a * a).sum()), 1e-12)) for a in (sample.pc, sample.yc)]
-    return abs(slow[0] - slow[1]) < 0.1 and abs(near[0] - near[1]) < 0.15

@@ -22,7 +22,6 @@ class Frozen:
         tau_evenness: ln of the spread, between bins.
         tau_utterance: offset that differs by utterance.
         tau_utterance_scale: ln of the spread, between utterances.
-        missed_levels: share, for each sqrt(1 - r^2), of how the target's levels differ by utterance that a model misses.
         tau_place: bins by which a band of bins hears higher or lower.
         fit_weight: what a nat of correlation counts (frames and bins are not independent, models are not Gaussian).
         rare: nats that any fault costs.
@@ -53,6 +52,11 @@ class Frozen:
         unpaired_r: r of an utterance over that of the good ones below which it is another utterance's.
         unpaired_share: share of such utterances from which it is said.
         unpaired_apart: sds within the two groups by which their means must lie apart.
+        part_collapsed: spread of utterances that hold nothing, over that of the good ones, below which they have collapsed.
+        part_collapsed_weak: the same of a weak model, whose utterances differ in what they know.
+        part_single: share of the utterances that one of them must be to be named.
+        part_nothing: r of utterances that hold nothing, over that of the good ones, below which two of them are enough.
+        level_drift: drift of the level from start to end, in sd of the target within bins, from which it is named.
         copied: correlation with the previous true frame from which a prediction may be a copy of it.
         innovation: slope on what is new in a frame below which it is one.
         smooth_time: share of the squared error of a smoothed prediction that an inverse filter over frames removes.
@@ -105,9 +109,8 @@ class Frozen:
     tau_pattern: tuple[float, float] = (0.02, 0.16)
     tau_scale: tuple[float, float] = (0.03, 0.05)
     tau_evenness: tuple[float, float] = (0.03, 0.2)
-    tau_utterance: tuple[float, float] = (0.015, 0.1)
+    tau_utterance: tuple[float, float] = (0.015, 0.04)
     tau_utterance_scale: tuple[float, float] = (0.02, 0.15)
-    missed_levels: float = 0.8
     tau_place: tuple[float, float] = (0.012, 0.13)
     fit_weight: float = 0.3
     rare: float = 4.0
@@ -138,6 +141,11 @@ class Frozen:
     unpaired_r: float = 0.35
     unpaired_share: float = 0.15
     unpaired_apart: float = 3.8
+    part_collapsed: float = 0.45
+    part_collapsed_weak: float = 0.2
+    part_single: float = 0.05
+    part_nothing: float = 0.15
+    level_drift: float = 0.2
     copied: float = 0.9
     innovation: float = 0.35
     smooth_time: float = 0.006
@@ -188,6 +196,7 @@ class Frozen:
 
 FROZEN = Frozen()
 _ENOUGH = 4000  # frames
+_DOUBTED = 20.0  # nats that count against *unknown*
 
 
 def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int, *, unknown: bool = False) -> float:
@@ -208,7 +217,8 @@ def confidence(margin: float, misfit: float, r: float, n_frames: int, count: int
     score = (
         f.sure
         + (f.sure_excess if unknown else f.sure_margin) * math.log1p(max(margin, 0.0))
-        + f.sure_misfit * min(misfit, 60.0)
+        # What is left over is what speaks for *unknown*: it does not take that back.
+        + f.sure_misfit * min(misfit, _DOUBTED if unknown else 60.0)
         + f.sure_r * (r - 0.7)
         + f.sure_frames * math.log(min(max(n_frames, 1) / _ENOUGH, 1.0))
         + f.sure_more * (count - 1)

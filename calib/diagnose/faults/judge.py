@@ -12,7 +12,9 @@ import numpy as np
 from calib.diagnose.faults.evidence import Finding
 from calib.diagnose.faults.frozen import FROZEN, confidence
 from calib.diagnose.faults.leftover import Case, copied, leftover, smoothings
+from calib.diagnose.faults.leveldrift import drift_label
 from calib.diagnose.faults.library import FAULTS
+from calib.diagnose.faults.odds import less_likely
 from calib.diagnose.faults.time import rate_ratios
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ def findings(
         # Time and bins both moved, by a ratio of sample rates: one cause.
         found = [finding for finding in found if finding.fault != "time-stretch"]
         faults = ("sample-rate", *(fault for fault in faults if fault not in _BANKS))
+    if "power-floor" in faults and out.audio and _idle(out, best):
+        # A clamp that nothing reaches is not seen: what is seen is the power.
+        seen = "log-power" if "log-power" in library else "unknown"
+        faults = tuple(seen if fault == "power-floor" else fault for fault in faults)
     evidence, margin = tuple(_evidence(best, out)), _margin(out, best)
     found += [Finding(fault, _names(case, fault), 0.0, best.label, evidence, margin) for fault in faults]
     detail = list(_of_texture(case))
@@ -63,11 +69,16 @@ def findings(
         found = [finding for finding in found if finding.fault not in bent]
     found += detail
     left = leftover(case, {finding.fault for finding in found})
+    if out.parts and len(found) == len(out.parts) and not left:
+        rest = out.parts[0].of - sum(len(part.rows) for part in out.parts)
+        text = f"nothing is wrong with the other {rest}"
+        found = [dataclasses.replace(finding, evidence=(*finding.evidence, text)) for finding in found]
     said = _graded_by(best, found)
     if left:
         # A shift does not explain a lag that changes.
         outer = {"arrays"} if abs(out.drift) > FROZEN.drift else {"arrays", "time"}
-        kept = [finding for finding in found if FAULTS[finding.fault].stage in outer]
+        apart = {part.fault for part in out.parts}
+        kept = [finding for finding in found if FAULTS[finding.fault].stage in outer or finding.fault in apart]
         texts, excess = tuple(line.text for line in left), sum(line.excess for line in left)
         doubted = _graded_by(best, [*kept, Finding("unknown", ("unknown",), 0.0, "", texts, excess)])
         share = doubted[-1].confidence
@@ -94,20 +105,24 @@ def _of_steps(case: Case) -> Iterator[Finding]:
     for step in case.out.steps:
         fault = step.faults[0]
         if fault != "time-stretch" or "sample-rate" not in case.best.faults:  # which explains the drift
-            names = _names(case, fault, step.lag)
-            yield Finding(fault, names, 0.0, step.label, tuple(step.evidence), step.sure)
+            label = step.label
+            if fault == "level-drift" and case.out.level_drift is not None:  # its size is known with the units
+                slope = float(np.mean(case.best.terms.slope))
+                label = drift_label(case.out.level_drift, slope, case.out.unit, case.out.frame_seconds)
+            yield Finding(fault, _names(case, fault, step.lag), 0.0, label, tuple(step.evidence), step.sure)
 
 
 def _of_parts(case: Case) -> Iterator[Finding]:
     """What concerns some bins or some utterances only."""
-    dead, unpaired = case.dead, case.out.unpaired
+    dead = case.dead
     # Above the lower of two sample rates there is nothing; without the logarithm what is quiet hardly moves.
     if dead.size and "dead-bins" in case.library and not {"sample-rate", "log-missing"} & set(case.best.faults):
         listed = ", ".join(map(str, dead[:_LISTED])) + (" ..." if dead.size > _LISTED else "")
         yield Finding("dead-bins", ("dead-bins",), 0.0, "", (f"{dead.size} bins hardly move: {listed}",), _CERTAIN)
-    if unpaired is not None and "wrong-pairs" in case.library:
-        names = _names(case, "wrong-pairs")
-        yield Finding("wrong-pairs", names, 0.0, f"{unpaired[0]} utterances", (unpaired[1],), _CERTAIN)
+    for part in case.out.parts:
+        if part.fault in case.library:
+            names = (part.fault,) if part.certain else _names(case, part.fault)
+            yield Finding(part.fault, names, 0.0, part.label, (part.text, f"they are: {part.ids}"), _CERTAIN)
 
 
 def _of_texture(case: Case) -> Iterator[Finding]:
@@ -124,6 +139,8 @@ def _of_texture(case: Case) -> Iterator[Finding]:
 
 def _names(case: Case, fault: str, lag: float = 0.0) -> tuple[str, ...]:
     """The fault and what this evidence cannot tell from it."""
+    if fault == "unknown":
+        return (fault,)
     entry = FAULTS[fault]
     others = entry.confounded_with_audio if case.out.audio else entry.confounded
     if entry.catch_all and case.best.terms.free > 0.0:
@@ -131,6 +148,12 @@ def _names(case: Case, fault: str, lag: float = 0.0) -> tuple[str, ...]:
     if fault in {"shift", "half-hop"} and (case.autoregressive is False or not 0 < lag < 1.5):
         others = tuple(name for name in others if name != "copying")  # nothing to copy, or not from the past
     return (fault, *(name for name in others if name in case.library or name == "unknown"))
+
+
+def _idle(out: Explanation, best: Candidate) -> bool:
+    """Whether hardly anything stands at a lowest value: of prediction, target, and target under the best form."""
+    shares = [out.piles[0], out.floored, *([] if best.form.sample is None else [best.form.sample.floored])]
+    return max(shares) < FROZEN.pile
 
 
 def _margin(out: Explanation, best: Candidate) -> float:
@@ -157,7 +180,7 @@ def _evidence(best: Candidate, out: Explanation) -> Iterator[str]:
     rival = next((c for c in out.ranked if c.faults != best.faults), None)
     if rival is not None:
         what = ", ".join(rival.faults) or "no fault"
-        yield f"next best: {what} ({rival.label}), {rival.total - best.total:.1f} nats behind"
+        yield f"next best: {what} ({rival.label}), {less_likely(rival.total - best.total)}"
     as_is = next((c for c in out.ranked if not c.faults), None)
     if as_is is not None and as_is is not rival:
-        yield f"no fault: {as_is.total - best.total:.1f} nats behind"
+        yield f"no fault: {less_likely(as_is.total - best.total)}"

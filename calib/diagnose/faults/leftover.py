@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from calib.diagnose.faults.frozen import FROZEN
+from calib.diagnose.faults.odds import one_in
 from calib.diagnose.faults.score import FRAMES, IMPOSSIBLE
 from calib.diagnose.faults.texture import Spectrum, Texture
 
@@ -133,8 +134,9 @@ def leftover(case: Case, named: set[str]) -> list[Left]:
     # Above the lower of two sample rates there is nothing.
     if case.dead.size and not {"dead-bins", "sample-rate", "log-missing"} & named:
         unnamed.append(f"{case.dead.size} bins hardly move")
-    if case.out.unpaired is not None and "wrong-pairs" not in case.library:
-        unnamed.append(case.out.unpaired[1])
+    if case.out.level_drift is not None and "level-drift" not in case.library:
+        unnamed.append(case.out.level_drift.text)
+    unnamed += [part.text for part in case.out.parts if part.fault not in case.library]
     lines += [Left(text, _MOST) for text in unnamed]
     if t.steps >= f.steps and not _BENT & named:
         for share, end in zip(case.out.piles, ("lowest", "highest"), strict=True):
@@ -171,7 +173,7 @@ def _misfits(case: Case, named: set[str]) -> Iterator[Left]:
         ("spread", c.scale, math.inf if smoothed else f.unknown_scale),
         ("level", c.level, f.unknown_level),
     ):
-        yield from _beyond(f"{name} {nats:.1f} nats > {limit:g}", nats, limit)
+        yield from _beyond(f"{name}: as odd as {one_in(nats)} for a healthy model, limit {one_in(limit)}", nats, limit)
     if c.total >= IMPOSSIBLE / 2:
         yield Left(f"r {case.best.stats.r:.2f} with the target, and no map makes that positive", _MOST)
 

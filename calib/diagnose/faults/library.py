@@ -91,7 +91,7 @@ FAULTS: dict[str, Fault] = {
         # --- time -----------------------------------------------------------------------------------------------
         Fault(
             "shift", "time", "early or late by whole frames",
-            "an off-by-one in the decoder's go frame, a trimmed silence, or padding that differs",
+            "an off-by-one in the decoder's go frame, a trimmed silence, or padding that differs; early, in an autoregressive model: or the decoder input is not shifted by one frame (a label leak): calib check model",
             "shift the prediction by the frames shown, where it is written",
             confounded=("copying",), confounded_with_audio=("copying",),
         ),
@@ -153,15 +153,16 @@ FAULTS: dict[str, Fault] = {
         ),
         Fault(
             "pre-emphasis", "frequency", "made from pre-emphasised audio",
-            "one front end filters the audio with 1 - a z^-1, the other does not",
+            "one front end filters the audio with 1 - a z^-1, the other does not; another voice than the target's colours alike",
             "switch pre-emphasis on or off in both",
             "calib frontends diff A B",
             confounded=_others(_TEMPLATES, "pre-emphasis"), confounded_with_audio=("equaliser",),
         ),
         Fault(
             "equaliser", "frequency", "coloured by a fixed offset for each bin",
-            "another microphone, another speaker, or a filter in one of the two paths",
-            "compare the audio that the model was trained on with this audio",
+            "another microphone, another speaker (as from a model that does not hear its speaker or text), or a filter in one path",
+            "compare the audio that the model was trained on with this audio, and ask the model whether it hears its inputs",
+            "calib check model SOURCE --model SPEC",
             confounded=("area-norm", "pre-emphasis"), confounded_with_audio=("pre-emphasis",), severity="warn",
             catch_all=True,
         ),
@@ -293,6 +294,12 @@ FAULTS: dict[str, Fault] = {
             "level the audio the same way in training and here",
             confounded=("minmax-per-utterance",), confounded_with_audio=("minmax-per-utterance",), severity="warn",
             catch_all=True,
+        ),
+        Fault(
+            "level-drift", "units", "at a level that drifts along each utterance",
+            "an automatic gain control, a running mean or normalisation on one side, or a decoder whose errors add up",
+            "look for what adapts along the utterance: gain control and running normalisation in both front ends, then the decoder",
+            confounded=(), severity="warn",
         ),
         # --- model ----------------------------------------------------------------------------------------------
         Fault(

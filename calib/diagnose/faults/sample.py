@@ -134,6 +134,11 @@ class Sample:
         """Sd of the centred prediction, of the centred target, and of the target."""
         return float(self.pc.std()), float(self.yc.std()), float(self.y.std())
 
+    @property
+    def floored(self) -> float:
+        """Share of the target's values that stand at the lowest."""
+        return float((self.y <= float(self.y.min()) + 1e-4 * float(self.y.std())).mean())
+
     def rows(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """``(N, 3)`` products of each frame: xy, xx, yy."""
         return np.stack([np.einsum("tm,tm->t", a, b, dtype=np.float64) for a, b in ((x, y), (x, x), (y, y))], axis=1)

@@ -5,7 +5,7 @@ After a hypothesis is undone, a healthy model's prediction has, against its targ
     per-bin means that agree            b_k = (mean p'_k - mean y_k) / s_w,   of size tau_b, common part tau_g
     a spread between r s_y and s_y      log(s_p'/s_y) in [log r, 0],          the same in every bin
     bins that lie where the target's do d_b of size tau_place (see `place`)
-    levels that agree by utterance      u_i = (mean p'_i - mean y_i) / s_w,   of size tau_u, and a share of sd(mean y_i)
+    levels that agree by utterance      u_i = (mean p'_i - mean y_i) / s_w,   of size tau_u, and what the model misses of them
     a correlation r that no rival beats -n/2 log(1 - r^2), tempered, n the effective number of values
 
 The cost of a hypothesis is minus its log posterior in nats: half the squared misfits, plus what its free parameters and
@@ -32,6 +32,9 @@ _UTTERANCES = 16  # that count
 _MOST = 0.9999  # of r
 _LEAST_SHRINK = 0.2  # r of an utterance below which its spread says nothing
 _MOST_PLACE = 25.0  # that one band counts: the place says that a bank is off, not how far
+_BLOCK = 32  # frames: of the slow movement of the level within an utterance
+_FEWEST_BLOCKS = 3  # of an utterance in which that is looked at
+_PRIOR_BLOCKS = 6.0  # as many count for what the correlation alone would say
 _TINY = 1e-30  # of a square, in any unit
 IMPOSSIBLE = 1e6  # nats: a map under which r is not positive
 
@@ -146,6 +149,7 @@ class Stats:
         self.var_p, self.var_y, self.cov = (
             np.einsum("tm,tm->m", a, b, dtype=np.float64) / sample.n_frames for a, b in ((pc, pc), (yc, yc), (pc, yc))
         )
+        self.block_p, self.block_y, self.block_free = _blocks(sample, pc, yc)
         live = slice(None) if dead is None or not dead.any() else ~dead
         self.utt_pp, self.utt_yy, self.utt_py = (
             sample.by_utterance(np.einsum("tm,tm->t", a[:, live], b[:, live], dtype=np.float64))
@@ -254,15 +258,32 @@ class Stats:
         mapped = h.slope[:, alive] @ self.mean_p[:, alive].T + h.intercept[:, alive].sum(1)[:, None]
         u = mapped / alive.sum() / self.s_w_y - own  # (H, U)
         middle = u @ self.weight
-        # The mean error of an utterance is uncertain by what its few independent frames leave.
-        chance = 2.0 * (left**2)[:, None] * FRAMES / (_BANDS * self.lengths)
-        # The more the levels differ by themselves, the more of that a weak model misses.
-        missed = f.missed_levels * left * self._level_spread(u, left)
-        tau = np.hypot(_tau(f.tau_utterance, left), missed)[:, None]
+        share, size = self._missed(h, left)
+        # The mean error of an utterance is uncertain by what its few independent frames leave ...
+        chance = size[:, None] * _BLOCK / self.lengths
+        # ... and of how the levels differ by themselves, the model misses as much as of how they move within utterances.
+        tau = np.hypot(_tau(f.tau_utterance, left), np.sqrt(share) * self._level_spread(u, left))[:, None]
         level_misfit = np.maximum(((u - middle[:, None]) ** 2 / (tau**2 + chance)).mean(1) - 1.0, 0.0)
         spread_misfit = np.maximum(self._uneven_spread() / _tau(f.tau_utterance_scale, left) ** 2 - 1.0, 0.0)
         both = np.where(h.utterance_free, 0.0, level_misfit) + spread_misfit
         return np.where(h.any_utterance, 0.0, min(count, _UTTERANCES) * both)
+
+    def _missed(self, h: _Maps, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``(H,)`` share of the slow movement of the level that the model misses, and its mean square in ``s_w²``.
+
+        Of means of `_BLOCK` frames about their utterance's, over all bins: what is off by one offset in each utterance
+        does not touch them. Level is what a model knows best, so that is far less than ``1 - r²``, which counts as
+        `_PRIOR_BLOCKS` blocks: few blocks say little.
+        """
+        alive, count = self.alive, float(self.block_free)
+        y = self.block_y[:, alive].mean(1) / self.s_w_y
+        mapped = h.slope[:, alive] @ self.block_p[:, alive].T / max(int(alive.sum()), 1) / self.s_w_y
+        wrong, there = ((mapped - y) ** 2).sum(1), float((y * y).sum())
+        usual = 2.0 * left**2 * FRAMES / (_BANDS * _BLOCK)
+        size = (wrong + _PRIOR_BLOCKS * usual) / (count + _PRIOR_BLOCKS)
+        part = max(there / count, _TINY) if count else 1.0
+        share = (wrong + _PRIOR_BLOCKS * left**2 * part) / (there + _PRIOR_BLOCKS * part)
+        return share, size
 
     def _level_spread(self, u: np.ndarray, left: np.ndarray) -> np.ndarray:
         """``(H,)`` sd of the utterances' levels, which a model of correlation r knows no better than the rest.
@@ -291,6 +312,24 @@ class Stats:
         r = np.abs(self.utt_py) / np.sqrt(np.maximum(self.utt_pp * self.utt_yy, _TINY))
         known = spread - np.log(np.maximum(r, _LEAST_SHRINK))
         return min(uneven, float(((known - np.median(known)) ** 2).mean()))
+
+
+def _blocks(sample: Sample, pc: np.ndarray, yc: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """``(B, M)`` means of `_BLOCK` frames of each side about those of their utterance, and the degrees of freedom."""
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    free = 0
+    for a, length in zip(sample.bounds[:-1], sample.lengths, strict=True):
+        count = int(length) // _BLOCK
+        if count < _FEWEST_BLOCKS:
+            continue
+        free += count - 1
+        for side, values in zip(found, (pc, yc), strict=True):
+            means = values[a : a + count * _BLOCK].reshape(count, _BLOCK, -1).mean(1, dtype=np.float64)
+            side.append(means - means.mean(0))
+    if not free:
+        nothing = np.zeros((0, pc.shape[1]))
+        return nothing, nothing, 0
+    return np.concatenate(found[0]), np.concatenate(found[1]), free
 
 
 class _Maps:

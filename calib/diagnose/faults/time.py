@@ -25,6 +25,7 @@ _LAGS = range(-_EDGE, _EDGE + 1)
 _LIFT = 0.04  # of r, least
 _SURE = 3.0  # jackknife standard errors
 _FRACTION = 0.28  # of a frame: nearer to 0 is no shift
+_NEARER = 0.75  # frames: below that half a frame is nearer than a whole one
 _STRETCHES = tuple(1.0 + k / 100 for k in range(-12, 13) if k)
 _LOOKED = 2500  # frames
 _SHORTEST = 12  # frames: in less than that no lag can be looked for
@@ -130,7 +131,7 @@ def _beyond_nature(
         return None
     amount, sure, text = moved
     whole = round(amount)
-    if abs(abs(amount) - 0.5) <= 0.5 - _FRACTION:
+    if _FRACTION <= abs(amount) < _NEARER:
         fault, late, undo = "half-hop", amount, _by_half(0.5 if amount > 0 else -0.5)
     else:
         fault, late, undo = "shift", float(whole), _by_whole(whole)

@@ -33,6 +33,8 @@ class Words:
         repaired: whether the calibration given (``--params``) was applied to the predictions.
         free: what is wrong with free running, or "".
         slight: what is slightly off in the targets ("but for their level"), or "".
+        apart: how far predictions of the right kind are from what the vocoder wants, or "" where that is hardly heard.
+        far: whether that is as far as a model that says little of the speech.
     """
 
     targets: str = ""
@@ -40,6 +42,8 @@ class Words:
     repaired: bool = False
     free: str = ""
     slight: str = ""
+    apart: str = ""
+    far: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,17 @@ def blame(tv: Leg, pt: Leg, pv: Leg, words: Words) -> Blame:
             "FREE RUNNING TO BLAME",
             f"{words.free}; teacher-forced predictions are healthy and {wanted}",
         )
+    follow = f"the predictions follow them{f', {words.apart}' if words.apart else ''}"
+    if words.far:
+        return Blame(
+            "neither",
+            "NEITHER FRONT END NOR MODEL TO BLAME, BUT FAR OFF",
+            f"{wanted}, and {follow}; if it sounds wrong, ask the model first: calib check model",
+        )
     return Blame(
         "neither",
         "NEITHER FRONT END NOR MODEL TO BLAME",
-        f"{wanted}, and the predictions follow them; if it sounds wrong all the same, ask the vocoder: calib check vocoder",
+        f"{wanted}, and {follow}; if it sounds wrong all the same, ask the vocoder: calib check vocoder",
     )
 
 

@@ -9,12 +9,32 @@ import numpy as np
 
 from calib.mel.census.findings import Finding, Levels, Rule, View, spread, total
 
-__all__ = ["ANSWERS", "repeated"]
+__all__ = ["ANSWERS", "PADDED", "PADDED_LEVELS", "repeated"]
+
+PADDED = Rule("identical tail", ">", 10.0, "% of the utterance")
+PADDED_LEVELS = Levels(warn=1, fail=20)
+_KEPT = 0.5  # two unrelated channels of one loudness keep 1.4, one channel beside silence 1, and two alike 2
+
+
+def _cancelled(view: View) -> np.ndarray:
+    """Where averaging the channels leaves less than half of what the loudest alone would: their signs oppose."""
+    return np.asarray(view["kept"] < _KEPT)
+
+
+def _cancel(view: View) -> Finding:
+    rule = Rule("RMS of the averaged channels over that of the loudest alone, averaged with silence", "<", _KEPT)
+    return view.count("cancelling-channels", view["kept"], rule, Levels(fail=0), absent=_one_channel(view))
+
+
+def _one_channel(view: View) -> str:
+    return "every recording has one channel" if view.audio.any() else view.no_audio
 
 
 def _all_zero(view: View) -> Finding:
+    # What cancels is sound in each channel, and has a question of its own.
+    values = np.where(_cancelled(view), 1.0, view["absmax"])
     rule = Rule("largest absolute value", "<=", 0.0)
-    return view.count("all-zero", view["absmax"], rule, Levels(fail=0), absent="nothing could be read")
+    return view.count("all-zero", values, rule, Levels(fail=0), absent="nothing could be read")
 
 
 def _one_frame(view: View) -> Finding:
@@ -23,8 +43,8 @@ def _one_frame(view: View) -> Finding:
 
 
 def _constant(view: View) -> Finding:
-    # All-zero utterances were asked too, but they are counted by the question before.
-    values = np.where(view["absmax"] == 0, 1.0, view["spread"])
+    # All-zero and cancelling utterances were asked too, but they are counted by the questions before.
+    values = np.where((view["absmax"] == 0) | _cancelled(view), 1.0, view["spread"])
     rule = Rule("largest difference within the utterance", "<=", 0.0)
     return view.count("constant", values, rule, Levels(fail=0), absent="nothing could be read")
 
@@ -91,8 +111,8 @@ def _padding(view: View) -> Finding:
     return view.count(
         "padding",
         100.0 * share,
-        Rule("identical tail", ">", 10.0, "% of the utterance"),
-        Levels(warn=1, fail=20),
+        PADDED,
+        PADDED_LEVELS,
         absent="nothing that varies could be read",
         summary=f"{100.0 * overall:.3g} % of the corpus is such a tail",
         extra={"share_of_corpus": overall},
@@ -131,6 +151,7 @@ def repeated(codes: np.ndarray) -> np.ndarray:
 
 
 ANSWERS: dict[str, Callable[[View], Finding]] = {
+    "cancelling-channels": _cancel,
     "all-zero": _all_zero,
     "one-frame": _one_frame,
     "constant": _constant,

@@ -34,10 +34,20 @@ from calib.mel.dataset import DatasetStatistics
 from calib.mel.frontend import FrontEnd
 from calib.mel.statistics import UtteranceStatistics, measure
 
-__all__ = ["SILENT_DB", "Census", "Facts", "Look", "census_layout", "clipped_samples"]
+__all__ = [
+    "SILENT_DB",
+    "WINDOW",
+    "Census",
+    "Facts",
+    "Look",
+    "census_layout",
+    "clipped_samples",
+    "may_clip",
+    "same_tail",
+]
 
 SILENT_DB = 40.0  # dB below the loudest 10 ms of the utterance: what counts as silence at its ends
-_WINDOW = 0.01  # s
+WINDOW = 0.01  # s
 _SHAPES = 256  # files whose shapes decide the layout: one that differs later is a finding
 _LSB = 1.5 / 32768  # samples this close to the peak are at it: 16 bits and their rounding
 _CEILING, _RUN = 0.98, 3  # a run of three at full scale is clipping ...
@@ -54,6 +64,8 @@ class Facts:
         speech: the same without silence at both ends.
         rate: sample rate of the file in Hz.
         channels: of the file.
+        kept: RMS that the channels have when they are averaged, over that which the loudest of them alone would leave:
+            1 with one channel in use, 2 with two alike, 0 where they are each other's negative. Without the DC.
         absmax: largest absolute value of the samples or of the stored mel; with both, the smaller.
         spread: largest minus smallest sample, or the largest difference of a frame from the first frame (of a single
             frame: between its bins); with both audio and mel, the smaller.
@@ -84,6 +96,7 @@ class Facts:
     speech: float = _NAN
     rate: float = _NAN
     channels: float = _NAN
+    kept: float = _NAN
     absmax: float = _NAN
     spread: float = _NAN
     peak: float = _NAN
@@ -217,7 +230,7 @@ class Look:
         with np.errstate(over="ignore", invalid="ignore"):
             spread = float(np.max(np.abs(mel - first))) if finite.size == mel.size else _NAN
         absmax = float(np.max(np.abs(finite))) if finite.size else _NAN
-        tail = _same_tail(mel)
+        tail = same_tail(mel)
         facts = dataclasses.replace(
             facts,
             absmax=_smaller(facts.absmax, absmax),
@@ -267,29 +280,37 @@ def _audio_facts(facts: Facts, audio: Audio, path: Place) -> Facts:
     x = audio.samples.astype(np.float64)
     dc = float(x.mean())
     spread = float(x.max() - x.min())
-    width = max(1, round(_WINDOW * audio.sample_rate))
+    width = max(1, round(WINDOW * audio.sample_rate))
     starts = np.arange(0, len(x), width)
     lengths = np.diff(np.append(starts, len(x)))
     power = np.add.reduceat((x - dc) ** 2, starts) / lengths
     sound = np.flatnonzero(x)
     tail = len(x) - 1 - int(sound[-1]) if sound.size else len(x)
+    stored = audio.samples.reshape(-1, 1) if audio.channels == 1 else read_channels(path)
     facts = dataclasses.replace(
         facts,
         seconds=audio.seconds,
         rate=float(audio.source_rate),
         channels=float(audio.channels),
-        # Two channels of opposite sign cancel: then the mixture that is trained on is what is silent.
+        kept=_kept(x, stored),
         absmax=float(np.abs(x).max()),
         spread=spread,
         peak=audio.peak,
         dc=dc,
-        clipped=float(clipped_samples(audio.samples if audio.channels == 1 else read_channels(path))),
+        clipped=float(clipped_samples(stored)),
         samples=float(len(x)),
         padding=tail / len(x),
         nonfinite=0.0,
         content=_digest(audio.samples.tobytes()) if spread > 0 else 0,
     )
     return _with_ends(facts, power, lengths / audio.sample_rate) if spread > 0 else facts
+
+
+def _kept(mixed: np.ndarray, channels: np.ndarray) -> float:
+    """See `Facts.kept`; NaN for one channel, or where no channel varies."""
+    count = channels.shape[1]
+    loudest = float(channels.std(axis=0, dtype=np.float64).max())
+    return float(mixed.std()) * count / loudest if count > 1 and loudest > 0 else _NAN
 
 
 def _with_ends(facts: Facts, power: np.ndarray, seconds: np.ndarray) -> Facts:
@@ -342,7 +363,27 @@ def clipped_samples(samples: np.ndarray) -> int:
     return total
 
 
-def _same_tail(mel: np.ndarray) -> int:
+def may_clip(samples: np.ndarray, low: float, high: float) -> bool:
+    """Whether `clipped_samples` can find any: False, soon, where too few samples are near the peak for a run.
+
+    Args:
+        samples: ``(L, channels)``, float32 or int16.
+        low: the smallest of them, 1 is full scale.
+        high: the largest.
+    """
+    peak = max(high, -low)
+    if peak < _OWN_CEILING:
+        return False
+    if samples.shape[1] > 1:
+        return True  # each channel has its own peak
+    need = _RUN if peak >= _CEILING else _OWN_RUN
+    limit = peak * (1.0 - _LSB)
+    edge = samples.dtype.type(math.floor(limit * 32768.0) if samples.dtype == np.int16 else limit)
+    above = high >= limit and int(np.count_nonzero(samples >= edge)) >= need
+    return above or (-low >= limit and int(np.count_nonzero(samples <= -edge)) >= need)
+
+
+def same_tail(mel: np.ndarray) -> int:
     """How many frames before the last are identical to it."""
     differs = np.flatnonzero((mel != mel[-1]).any(axis=1))
     return len(mel) - 1 - (int(differs[-1]) + 1 if differs.size else 0)

@@ -22,7 +22,7 @@ from calib.mel.census.facts import Census
 from calib.mel.census.questions import QUESTIONS
 from calib.mel.frontend import FrontEnd
 
-__all__ = ["LISTED", "STATUSES", "Finding", "Levels", "Rule", "View", "of", "spread", "total"]
+__all__ = ["LISTED", "STATUSES", "Finding", "Levels", "Rule", "View", "measured_words", "of", "spread", "total"]
 
 STATUSES = ("fail", "warn", "pass", "skipped")
 LISTED = 10_000  # ids of one finding; its count is always exact
@@ -187,7 +187,7 @@ class View:
         return Finding(
             key,
             status,
-            _measured(QUESTIONS[key].said, where.size, asked, summary),
+            measured_words(QUESTIONS[key].said, where.size, asked, summary),
             text,
             where.size,
             asked,
@@ -285,7 +285,7 @@ def of(count: int, among: int) -> str:
     return f"{count} of {among}" + (f" ({100.0 * count / among:.3g} %)" if count else "")
 
 
-def _measured(said: str, count: int, among: int, summary: str) -> str:
+def measured_words(said: str, count: int, among: int, summary: str) -> str:
     """What a person needs; with none counted, the summary says more than a zero."""
     if count == 0:
         return f"none of {among}" if not summary else summary if said else f"none; {summary}"

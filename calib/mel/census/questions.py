@@ -26,6 +26,7 @@ class Question:
 
 # What a loader that swallows errors leaves behind: told at once, not at the end of the pass.
 EARLY = (
+    "cancelling-channels",
     "all-zero",
     "one-frame",
     "constant",
@@ -41,6 +42,12 @@ EARLY = (
 IN_UNIT = ("floor", "dead-bins", "leading-silence", "trailing-silence", "level", "speaker-level")
 
 QUESTIONS: dict[str, Question] = {
+    "cancelling-channels": Question(
+        "channels that cancel",
+        "recordings whose channels are each other's negative: averaged, nothing or little is left",
+        "one channel was stored upside down; calib and most loaders average the channels, and train on silence",
+        "keep one channel: sox IN.wav OUT.wav remix 1, or in Python x[:, 0]",
+    ),
     "all-zero": Question(
         "all-zero utterances",
         "",

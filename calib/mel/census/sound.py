@@ -16,18 +16,34 @@ import numpy as np
 
 from calib.mel.census.findings import Finding, Levels, Rule, View, spread, total
 
-__all__ = ["ANSWERS", "group_medians", "quantities", "robust_z", "split"]
+__all__ = [
+    "ANSWERS",
+    "BEYOND",
+    "BEYOND_LEVELS",
+    "CLIPPED",
+    "CLIPPED_LEVELS",
+    "LONG_SILENCE",
+    "SILENCE_LEVELS",
+    "group_medians",
+    "quantities",
+    "robust_z",
+    "silent",
+    "split",
+]
 
 _FULL = 2.0  # times full scale: a float file may go a little beyond 1, integers go far beyond
+BEYOND, BEYOND_LEVELS = Rule("peak", ">", _FULL, "times full scale"), Levels(fail=0)
+CLIPPED = Rule("samples in runs at the ceiling", ">", 0.01, "% of the utterance")
+CLIPPED_LEVELS = Levels(warn=0, fail=20)
+LONG_SILENCE, SILENCE_LEVELS = 1.0, Levels(warn=1)  # s
 
 
 def _integer_scale(view: View) -> Finding:
-    rule = Rule("peak", ">", _FULL, "times full scale")
     return view.count(
         "integer-scale",
         view["peak"],
-        rule,
-        Levels(fail=0),
+        BEYOND,
+        BEYOND_LEVELS,
         absent=view.no_audio,
         summary=spread(view["peak"], "times full scale", "peak "),
     )
@@ -69,8 +85,8 @@ def _clipping(view: View) -> Finding:
     return view.count(
         "clipping",
         100.0 * clipped / samples,
-        Rule("samples in runs at the ceiling", ">", 0.01, "% of the utterance"),
-        Levels(warn=0, fail=20),
+        CLIPPED,
+        CLIPPED_LEVELS,
         absent=view.no_audio,
         summary=f"{100.0 * overall:.3g} % of all samples" if overall else "",
         extra={"share_of_samples": overall},
@@ -90,16 +106,20 @@ def _dc(view: View) -> Finding:
     )
 
 
+def silent(side: str) -> Rule:
+    """Which silence at an end (``leading`` or ``trailing``) counts."""
+    return Rule(f"{side} silence", ">", LONG_SILENCE, "s")
+
+
 def _silence(side: str, column: str) -> Callable[[View], Finding]:
     def answer(view: View) -> Finding:
         values = view[column]
-        rule = Rule(f"{side} silence", ">", 1.0, "s")
         extra = quantities(values, "s")
         return view.count(
             f"{side}-silence",
             values,
-            rule,
-            Levels(warn=1),
+            silent(side),
+            SILENCE_LEVELS,
             absent=view.no_level,
             summary=spread(values, "s", form=".2f"),
             extra=extra,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,29 @@ import numpy as np
 from calib.mel.census.findings import Finding, Levels, Rule, View, spread
 from calib.mel.frontend import FrontEnd
 
-__all__ = ["ANSWERS", "loudest"]
+__all__ = [
+    "ANSWERS",
+    "BEYOND_LEVELS",
+    "LEAST_MIXED",
+    "MIXED",
+    "MIXED_LEVELS",
+    "WHOLE",
+    "WHOLE_LEVELS",
+    "beyond",
+    "domain",
+    "loudest",
+    "mixed",
+]
 
 _SPAN_DB, _MEAN_DB = 50.0, 40.0
 _AT_FLOOR = 0.01  # share of values above which the floor, not the unit, may be why the span is small
 _LOG = "a log mel"
 _SCALE, _SHIFT = 1.8, 2.5  # a factor on the sd; a distance of the means in sd
+BEYOND_LEVELS = Levels(fail=0)
+WHOLE, WHOLE_LEVELS = Rule("whole numbers only (1: yes)", ">", 0), Levels(fail=0)
+LEAST_MIXED = 3  # mels
+MIXED = Rule(f"distance from the median mel (1: sd {_SCALE:g} times, or mean {_SHIFT:g} sd away)", ">", 1.0)
+MIXED_LEVELS = Levels(warn=0, fail=2)
 
 
 def loudest(frontend: FrontEnd) -> float | None:
@@ -73,15 +90,19 @@ def _mel_scale(view: View) -> Finding:
     if bound is None:
         return view.skip("mel-scale", "the front end normalises, so that its values have no loudest")
     values = np.where(view.stored & ~(view["spread"] <= 0), view["high"], math.nan)
-    rule = Rule("largest value", ">", bound, f"{view.unit}, the loudest that audio in [-1, 1] can give")
     return view.count(
         "mel-scale",
         values,
-        rule,
-        Levels(fail=0),
+        beyond(bound, view.frontend),
+        BEYOND_LEVELS,
         absent="no mel could be read",
         summary=spread(values, f"({view.unit})", "largest value "),
     )
+
+
+def beyond(bound: float, frontend: FrontEnd) -> Rule:
+    """Which largest value of a mel no audio gives; ``bound`` is `loudest`."""
+    return Rule("largest value", ">", bound, f"{frontend.unit}, the loudest that audio in [-1, 1] can give")
 
 
 def _whole_numbers(view: View) -> Finding:
@@ -89,8 +110,7 @@ def _whole_numbers(view: View) -> Finding:
         return view.skip("whole-numbers", "no stored mels")
     # All-zero and other constant mels are whole too, and counted elsewhere.
     values = np.where(view.varied, view["integral"], math.nan)
-    rule = Rule("whole numbers only (1: yes)", ">", 0)
-    return view.count("whole-numbers", values, rule, Levels(fail=0), absent="no mel that varies could be read")
+    return view.count("whole-numbers", values, WHOLE, WHOLE_LEVELS, absent="no mel that varies could be read")
 
 
 def _domain(view: View) -> Finding:
@@ -99,8 +119,17 @@ def _domain(view: View) -> Finding:
     main = view.main
     if main is None:
         return view.skip("domain", "no mel that varies could be read")
+    return domain(view.frontend, main)
+
+
+def domain(fe: FrontEnd | None, main: Mapping[str, Any]) -> Finding:
+    """Whether stored mels are in the unit of their front end (None: in some usual one).
+
+    Args:
+        fe: the front end.
+        main: `DatasetStatistics.result` of the mels that vary.
+    """
     low, high, mean, sd = main["min"], main["max"], main["mel_mean"], main["mel_std"]
-    fe = view.frontend
     rules = _expected(fe, main) if fe is not None else _plain_log(low, high, mean)
     measured = f"values from {low:.4g} to {high:.4g}, mean {mean:.4g}, sd {sd:.4g}"
     looks = _looks(low, high, mean, sd)
@@ -110,7 +139,7 @@ def _domain(view: View) -> Finding:
         other = "a log mel of another base, gain or offset" if looks == _LOG and fe.log != "none" else looks
         measured += f"; this looks like {other}, not like {fe.unit}"
     keys = ("mel_mean", "mel_std", "min", "max", "quantiles")
-    return view.whole("domain", rules, measured, {key: main[key] for key in keys})
+    return View.whole("domain", rules, measured, {key: main[key] for key in keys})
 
 
 def _plain_log(low: float, high: float, mean: float) -> list[tuple[str, Rule, float]]:
@@ -123,7 +152,7 @@ def _plain_log(low: float, high: float, mean: float) -> list[tuple[str, Rule, fl
     ]
 
 
-def _expected(fe: FrontEnd, main: dict[str, Any]) -> list[tuple[str, Rule, float]]:
+def _expected(fe: FrontEnd, main: Mapping[str, Any]) -> list[tuple[str, Rule, float]]:
     """What mels of this front end keep to."""
     low, high, mean, sd = main["min"], main["max"], main["mel_mean"], main["mel_std"]
     if fe.utterance_norm == "minmax":
@@ -177,21 +206,34 @@ def _domain_mixed(view: View) -> Finding:
     asked = view.stored & view.varied & np.isfinite(view["sd"])
     if not view.stored.any():
         return view.skip("domain-mixed", "no stored mels")
-    if asked.sum() < 3:
-        return view.skip("domain-mixed", f"a comparison needs 3 stored mels that vary; there are {int(asked.sum())}")
-    sd, mean = view["sd"], view["mean"]
-    usual_sd, usual_mean = float(np.median(sd[asked])), float(np.median(mean[asked]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.abs(np.log(sd / usual_sd)) / math.log(_SCALE)
-        shift = np.abs(mean - usual_mean) / (_SHIFT * usual_sd)
+    if asked.sum() < LEAST_MIXED:
+        return view.skip(
+            "domain-mixed", f"a comparison needs {LEAST_MIXED} stored mels that vary; there are {int(asked.sum())}"
+        )
+    away = np.full(view.n, math.nan)
+    away[asked], usual_mean, usual_sd = mixed(view["mean"][asked], view["sd"][asked])
     return view.count(
         "domain-mixed",
-        np.where(asked, np.maximum(scale, shift), math.nan),
-        Rule(f"distance from the median mel (1: sd {_SCALE:g} times, or mean {_SHIFT:g} sd away)", ">", 1.0),
-        Levels(warn=0, fail=2),
+        away,
+        MIXED,
+        MIXED_LEVELS,
         absent="",
         summary=f"median mean {usual_mean:.3f}, median sd {usual_sd:.3f} ({view.unit})",
     )
+
+
+def mixed(mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """How far each mel is from the median mel, 1 being the limit; the median mean and the median sd.
+
+    Args:
+        mean: of each mel, ``(N,)``.
+        sd: of each mel.
+    """
+    usual_mean, usual_sd = float(np.median(mean)), float(np.median(sd))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.abs(np.log(sd / usual_sd)) / math.log(_SCALE)
+        shift = np.abs(mean - usual_mean) / (_SHIFT * usual_sd)
+    return np.maximum(scale, shift), usual_mean, usual_sd
 
 
 def _floor(view: View) -> Finding:

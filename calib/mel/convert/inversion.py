@@ -17,7 +17,7 @@ import numpy as np
 from calib.mel.convert.grids import bin_edges
 from calib.mel.filterbank import mel_filterbank
 from calib.mel.frontend import FrontEnd
-from calib.mel.nonnegative import TINY, at_most_one, unit_rows, update
+from calib.mel.nonnegative import TINY, DenseBank, at_most_one, unit_rows, update
 
 __all__ = ["QUIETEST", "Inversion"]
 
@@ -43,7 +43,7 @@ class Inversion:
         bank, wanted = np.add.reduceat(bank, starts, axis=1), np.add.reduceat(wanted, starts, axis=1)
         seen = bank.sum(0)
         bank, self._wanted = bank[:, seen > 0], wanted[:, seen > 0].T.astype(np.float32)
-        self._bank = np.ascontiguousarray(bank, dtype=np.float32)
+        self._bank = DenseBank(bank.astype(np.float32))
         self._weights = (1.0 / seen[seen > 0]).astype(np.float32)
 
     def __call__(self, linear: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ class Inversion:
     def _block(self, linear: np.ndarray) -> np.ndarray:
         ones, loudest = at_most_one(linear / self._sums)
         bands = ones.astype(np.float32)
-        spectra = (bands @ self._bank) * self._weights
+        spectra = self._bank.spectra(bands) * self._weights
         for _ in range(_UPDATES):
             spectra = update(spectra, bands, self._bank, self._weights)
         magnitudes = spectra if self.source.power == 1 else np.sqrt(spectra)

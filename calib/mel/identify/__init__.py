@@ -6,5 +6,16 @@ from calib.mel.identify.budget import SECONDS
 from calib.mel.identify.identifying import identify
 from calib.mel.identify.melonly import identify_mels
 from calib.mel.identify.results import Clip, Contradiction, Found, Identification, NamedMatch
+from calib.mel.identify.writing import described
 
-__all__ = ["SECONDS", "Clip", "Contradiction", "Found", "Identification", "NamedMatch", "identify", "identify_mels"]
+__all__ = [
+    "SECONDS",
+    "Clip",
+    "Contradiction",
+    "Found",
+    "Identification",
+    "NamedMatch",
+    "described",
+    "identify",
+    "identify_mels",
+]

@@ -11,7 +11,7 @@ from calib.mel.frontend import FrontEnd
 from calib.mel.identify.results import Contradiction, Found
 
 if TYPE_CHECKING:
-    from calib.mel.identify.identifying import Case
+    from calib.mel.identify.settling import Case
 
 __all__ = ["contradictions"]
 

@@ -20,11 +20,13 @@ from calib.mel.identify.resolve import Choice
 from calib.mel.identify.results import Found
 
 if TYPE_CHECKING:
-    from calib.mel.identify.identifying import Case
+    from calib.mel.identify.settling import Case
 
 __all__ = ["fields"]
 
 _LN10 = math.log(10.0)
+_NEXT_TO_NONE = 0.005  # coefficient that raises nothing by .05 dB
+_NOBODYS = 0.3  # coefficient below which a pre-emphasis stands for something else
 _ROUND = 0.02  # relative distance from one significant digit
 
 
@@ -36,7 +38,11 @@ def fields(case: Case) -> Iterator[tuple[str, Found]]:
     yield "sample_rate", _rate(case)
     hop = core.hop
     a = placed.alignment
-    yield "hop_length", Found(round(hop) if abs(hop - round(hop)) < 1e-6 else hop, 0.995, (), f"frames lie {1000 * a.hop:.4f} ms apart in the audio ({a.hop * core.rate:.3f} ± {3 * a.hop_error * core.rate:.3f} samples at {core.rate} Hz)")  # fmt: skip
+    apart = f"frames lie {1000 * a.hop:.4f} ms apart in the audio ({a.hop * core.rate:.3f} ± {3 * a.hop_error * core.rate:.3f} samples at {core.rate} Hz)"
+    if abs(hop - round(hop)) < 1e-6:
+        yield "hop_length", Found(round(hop), 0.995, (), apart)
+    else:  # of no rate that is known: nobody's hop, so the time between frames is not as well known
+        yield "hop_length", Found(hop, 0.4, (round(hop), "another"), apart + ", a whole hop at no usual rate")
     yield from _window(case)
     yield from _bank(case)
     yield "power", _choice(case, "power", {1: "magnitude", 2: "power"})
@@ -71,6 +77,8 @@ def _said(choice: Choice, names: dict[Any, str] | None = None) -> str:
     def word(value: Any) -> str:
         return (names or {}).get(value, f"{value:g}" if isinstance(value, float) else str(value))
 
+    if not choice.tried:
+        return "no alternative was tried, for want of time"
     if choice.open:
         return f"{', '.join(word(v) for v in choice.open)} explain{'s' * (len(choice.open) == 1)} the mel as well"
     if choice.nearest is None:
@@ -148,6 +156,10 @@ def _emphasis(case: Case) -> Found:
     choice = case.choices["preemphasis"]
     if choice.open:
         return Found(core.preemphasis or None, 0.4, tuple(v for v in (core.preemphasis, *choice.open)), "pre-emphasis is a level by bin, nearly; " + _said(choice))  # fmt: skip
+    if 0.0 < core.preemphasis < _NEXT_TO_NONE:
+        return Found(0.0, 0.9, (), f"{core.preemphasis:.2g} fits, which is next to none; " + _said(choice))
+    if 0.0 < core.preemphasis < _NOBODYS:
+        return Found(core.preemphasis, 0.4, (0.0, "another"), f"a coefficient of {core.preemphasis:.3g} fits, which nobody uses: something else stands behind it; " + _said(choice))  # fmt: skip
     error = case.errors.get("preemphasis", 0.0)
     interval = (core.preemphasis - error, core.preemphasis + error) if core.preemphasis else None
     return Found(core.preemphasis, _sure(choice), (), _leaves(case) + "; " + _said(choice), interval)

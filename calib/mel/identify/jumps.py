@@ -44,6 +44,7 @@ def jumps(scene: Scene, fit: Fit, count: int = 12) -> list[Core]:
     offsets = np.arange(-int(_REACH * core.rate), int(_REACH * core.rate) + 1)
     squares, loudness = [], []
     for bench in scene.benches:
+        scene.check()
         x = bench.emphasised(core.rate, core.preemphasis).astype(np.float64)
         middles = np.rint(core.centre + core.hop * bench.frames).astype(int)
         place = middles[:, None] + offsets
@@ -69,15 +70,11 @@ def jumps(scene: Scene, fit: Fit, count: int = 12) -> list[Core]:
     single = target @ unexplained(np.log(square / frame + _FLOOR[0]))
     left = np.argsort(-np.where(offsets < 0, single, -np.inf))[:_EDGES]
     right = np.argsort(-np.where(offsets > 0, single, -np.inf))[:_EDGES]
-    pairs = [
-        (float(r), int(offsets[first]), int(offsets[last]))
-        for first in left
-        for r, last in zip(
-            target @ unexplained(np.log((square[:, [first]] + square[:, right]) / frame + _FLOOR[1])),
-            right,
-            strict=True,
-        )
-    ]
+    pairs = []
+    for first in left:
+        scene.check()
+        both = target @ unexplained(np.log((square[:, [first]] + square[:, right]) / frame + _FLOOR[1]))
+        pairs += [(float(r), int(offsets[first]), int(offsets[last])) for r, last in zip(both, right, strict=True)]
     out: list[Core] = []
     for _, first, last in sorted(pairs, reverse=True):
         width, centre = float(last - first + 1), np.rint(core.centre) + (first + last + 1) / 2

@@ -10,6 +10,7 @@ import numpy as np
 
 from calib.mel.catalogue import CatalogueEntry, entries
 from calib.mel.frontend import FrontEnd
+from calib.mel.identify.budget import Budget
 from calib.mel.identify.placing import Placed
 from calib.mel.identify.rebuild import Proof, computed, prove
 from calib.mel.identify.results import NamedMatch
@@ -32,6 +33,7 @@ class Naming:
         tried: every entry that was computed.
         best: the front end of the best consistent entry, with statistics where it needs them.
         proof: of that one.
+        untried: entries that there was no time to compute.
     """
 
     names: tuple[str, ...]
@@ -39,6 +41,7 @@ class Naming:
     tried: tuple[NamedMatch, ...]
     best: FrontEnd | None
     proof: Proof | None
+    untried: tuple[str, ...] = ()
 
 
 def plausible(core: Core, bins: int, noise: float) -> list[CatalogueEntry]:
@@ -61,7 +64,7 @@ def plausible(core: Core, bins: int, noise: float) -> list[CatalogueEntry]:
     return out
 
 
-def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray, noise: float) -> Naming:
+def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray, noise: float, budget: Budget | None = None) -> Naming:  # fmt: skip
     """Compute the plausible entries and keep those that nothing speaks against.
 
     Args:
@@ -70,6 +73,7 @@ def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray,
         reference: of the rebuilt front end; what the entries are measured against.
         slope: mel units per ln by bin.
         noise: mean absolute residual of the best analysis, in ln units.
+        budget: entries are computed, in the catalogue's order, only while there is time.
     """
     bins = placed.y[0].shape[1]
     candidates = plausible(core, bins, noise)
@@ -78,7 +82,11 @@ def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray,
     for entry in candidates:
         groups.setdefault(f"{entry.frontend.id} {entry.statistics}", []).append(entry)
     rows: list[tuple[list[CatalogueEntry], FrontEnd, Proof, str]] = []
+    untried: list[str] = []
     for group in groups.values():
+        if untried or (budget is not None and budget.spent()):
+            untried += [entry.id for entry in group]
+            continue
         fe, statistics = group[0].frontend, group[0].statistics
         samples = [b.resampled(fe.sample_rate) for b in benches]
         mels = computed(fe, samples)
@@ -94,7 +102,7 @@ def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray,
             if proof is not None:
                 rows.append((group, option, proof, words))
     if not rows:
-        return Naming((), (), (), None, None)
+        return Naming((), (), (), None, None, tuple(untried))
     reference_rows = [proof for _, _, proof, _ in rows] + ([reference] if reference is not None else [])
     best = min(reference_rows, key=_robust)
     tried, names = [], []
@@ -115,7 +123,7 @@ def name(core: Core, placed: Placed, reference: Proof | None, slope: np.ndarray,
     tried = sorted(judged.values(), key=lambda m: (not m.consistent, m.error_db))
     order = {entry.id: k for k, entry in enumerate(entries())}
     names = sorted((m.name for m in tried if m.consistent), key=order.__getitem__)
-    return Naming(tuple(names), (), tuple(tried), winner[0] if winner else None, winner[1] if winner else None)
+    return Naming(tuple(names), (), tuple(tried), winner[0] if winner else None, winner[1] if winner else None, tuple(untried))  # fmt: skip
 
 
 def _rank(match: NamedMatch) -> tuple[bool, bool]:

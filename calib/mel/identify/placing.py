@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.errors import DataError
-from calib.mel.identify.align import Alignment, Loudness, align
+from calib.mel.identify.align import Alignment, Loudness, align, standardise
 from calib.mel.identify.results import Clip
 from calib.mel.identify.scene import Scene
 from calib.mel.identify.spectra import Bench, Core
@@ -18,6 +18,7 @@ from calib.mel.identify.stored import Traits, frames_first, read_mel, traits
 __all__ = ["RATES", "Placed", "as_amplitudes", "hops", "place", "scene_of"]
 
 RATES = (22050, 24000, 16000, 44100, 48000, 32000, 40000, 11025, 8000, 12000)
+_FALLS = -0.8  # rank correlation of bins and the bands that they follow below which they are in reverse order
 _RELATED = 0.35  # correlation of levels below which audio and mel have nothing to do with each other
 _EXACT = {"float64": 2e-5, "float32": 2e-5, "float16": 1.5e-3, "bfloat16": 1.2e-2}  # loss that rounding explains
 _SEARCH_CLIPS = 8
@@ -38,6 +39,7 @@ class Placed:
         alignment: common hop, sign and score; the start of the first clip.
         starts: seconds at the middle of frame 0 by clip.
         related: the mel follows the audio.
+        flipped: the bins are stored from high to low; ``y`` and ``stored`` have them from low to high.
     """
 
     clips: tuple[Clip, ...]
@@ -49,6 +51,7 @@ class Placed:
     alignment: Alignment
     starts: tuple[float, ...]
     related: bool
+    flipped: bool = False
 
 
 def _chosen(clips: Sequence[Clip]) -> list[Clip]:
@@ -133,7 +136,32 @@ def _placed(
     first = next(s for s in starts if np.isfinite(s))
     alignment = dataclasses.replace(top, hop=hop, hop_error=error, start=first)
     related = top.score >= _RELATED
-    return Placed(tuple(clips), tuple(y), stored, seen, layout, clips[0].sample_rate, alignment, tuple(starts), related)
+    flipped = _falls(y, starts, audio, alignment)
+    if flipped:
+        y = [np.ascontiguousarray(v[:, ::-1]) for v in y]
+        stored = tuple(np.ascontiguousarray(s[:, ::-1]) for s in stored)
+        seen = traits(stored)
+    return Placed(
+        tuple(clips), tuple(y), stored, seen, layout, clips[0].sample_rate, alignment, tuple(starts), related, flipped
+    )
+
+
+def _falls(y: Sequence[np.ndarray], starts: Sequence[float], audio: Sequence[Loudness], alignment: Alignment) -> bool:
+    """Whether the bins go down in frequency: the band of the audio that each follows best falls with its number."""
+    from scipy.stats import spearmanr
+
+    bins, levels = [], []
+    for values, start, loudness in zip(y, starts, audio, strict=True):
+        if np.isfinite(start):
+            times = start + alignment.hop * np.arange(len(values))
+            inside = (times > 0) & (times < loudness.seconds)
+            bins.append(standardise(values[inside]))
+            levels.append(standardise(loudness.at(times[inside])))
+    left, right = np.concatenate(bins), np.concatenate(levels)
+    # What all bands share, the speech's comings and goings, says nothing about frequency.
+    left, right = (standardise(x - x.mean(1, keepdims=True)) for x in (left, right))
+    best = np.argmax(alignment.sign * (left.T @ right), axis=1)
+    return len(set(best.tolist())) > 1 and float(spearmanr(best, np.arange(len(best))).statistic) < _FALLS
 
 
 def as_amplitudes(placed: Placed) -> Placed:
@@ -164,7 +192,7 @@ def hops(placed: Placed) -> Iterator[tuple[int, int]]:
 
 
 def scene_of(
-    placed: Placed, core: Core, cells: int, *, loud: float = 0.25, edges: bool = False
+    placed: Placed, core: Core, cells: int, *, loud: float = 0.25, edges: bool = False, most: int = 450
 ) -> tuple[Scene, list[np.ndarray]]:
     """The mel at evenly spread frames, and which frames these are by clip.
 
@@ -174,10 +202,11 @@ def scene_of(
         cells: about how many ``(frame, bin)`` to take.
         loud: share of the quietest cells of each bin that are left out.
         edges: take frames whose window reaches beyond the audio, too.
+        most: frames at most.
     """
     sign = placed.alignment.sign
     bins = placed.y[0].shape[1]
-    wanted = max(60, min(450, cells // bins))
+    wanted = max(60, min(most, cells // bins))
     total = sum(len(y) for y in placed.y)
     benches, rows, taken = [], [], []
     for clip, y, start in zip(placed.clips, placed.y, placed.starts, strict=True):

@@ -19,6 +19,7 @@ __all__ = ["Geometry", "Guard", "Proof", "build", "computed", "geometry", "guard
 
 
 _WALLS = 6  # bins with a wall, from which on the walls tell the area norm
+_LIFTED = 30  # cells that an added guard lifts, from which on it is one
 _ONE_WALL = 0.02  # relative spread of one filterbank output
 
 
@@ -114,7 +115,9 @@ def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed, *, clamp: bool)
     linear = np.concatenate([b.linear(fit.core) for b in scene.benches])
     if fit.core.guard:
         eps = fit.core.guard * float(np.median(linear))
-        return Guard("add", eps, int((linear < 100.0 * eps).sum()), 0.0), lv
+        cells = int((linear < 100.0 * eps).sum())
+        if cells >= _LIFTED:  # one that lifts nothing is none: rounding may call for it
+            return Guard("add", eps, cells, 0.0), lv
     t = placed.traits
     wall = t.wall(placed.alignment.sign)
     share = t.low_share if placed.alignment.sign > 0 else t.high_share
@@ -122,7 +125,7 @@ def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed, *, clamp: bool)
         with np.errstate(over="ignore"):
             values = np.exp(np.clip((wall - lv.offset) / np.where(lv.slope == 0, 1.0, lv.slope), -60, 60))
         good = values[np.isfinite(values) & scene.bins_used]
-        if good.size and not (fit.core.eps and _eps_explains(fit, scene, float(np.median(good)))):
+        if good.size and not (fit.core.eps and _eps_explains(fit, scene, values)):
             middle = float(np.median(good))
             spread = float(np.median(np.abs(good / middle - 1.0)))
             cells = round(share * sum(y.size for y in placed.y))
@@ -142,11 +145,18 @@ def guard_of(scene: Scene, fit: Fit, lv: Levels, placed: Placed, *, clamp: bool)
     return Guard("unknown", float(positive.min()) if positive.size else 1e-10, 0, 0.0), lv
 
 
-def _eps_explains(fit: Fit, scene: Scene, wall: float) -> bool:
-    """Whether digital silence alone, under what is added to the spectrum, gives the value on the wall."""
+def _eps_explains(fit: Fit, scene: Scene, walls: np.ndarray) -> bool:
+    """Whether silence alone, under what is added to the spectrum or clamps it, gives the values ``(M,)`` on the walls.
+
+    They are as different as the sums of the filters, or, where the lowest is the wall of all bins, one of them.
+    """
     lowest = bank(fit.core, scene.bins).sum(0) * (fit.core.eps ** (0.5 if fit.core.power == 1 else 1.0))
-    positive = lowest[lowest > 0]
-    return bool(positive.size and abs(np.log(float(positive.min()) / wall)) < 0.02)
+    both = np.isfinite(walls) & (walls > 0) & (lowest > 0) & scene.bins_used
+    if not both.any():
+        return False
+    by_bin = float(np.median(np.abs(np.log(lowest[both] / walls[both]))))
+    one = abs(float(np.log(lowest[lowest > 0].min() / np.median(walls[both]))))
+    return min(by_bin, one) < _ONE_WALL
 
 
 def nice(value: float, tolerance: float) -> float:

@@ -6,13 +6,16 @@ are not excluded stay in the answer.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from calib.mel.identify.budget import Spent
 from calib.mel.identify.scene import Fit, Scene, paired_t
 from calib.mel.identify.search import bank_variants
+from calib.mel.identify.spectra import Core
 from calib.mel.identify.usual import WIDTHS, n_ffts, usual
 
 __all__ = ["Choice", "snap", "turn_over"]
@@ -31,6 +34,7 @@ class Choice:
         nearest: the excluded one that comes closest, or None.
         t: of that one.
         loss_db: its residual, in dB.
+        tried: False where there was no time to try others: then nothing is excluded.
     """
 
     value: Any
@@ -38,6 +42,7 @@ class Choice:
     nearest: Any
     t: float
     loss_db: float
+    tried: bool = True
 
 
 def snap(scene: Scene, fit: Fit, templates: bool = True) -> tuple[Fit, dict[str, float]]:
@@ -84,37 +89,48 @@ def snap(scene: Scene, fit: Fit, templates: bool = True) -> tuple[Fit, dict[str,
 
 
 def turn_over(scene: Scene, fit: Fit, errors: dict[str, float]) -> dict[str, Choice]:
-    """Alternatives of every discrete field, each with its own best real-valued fields."""
-    core = fit.core
+    """Alternatives of every discrete field, each with its own best real-valued fields; untried ones where time is up."""
     out: dict[str, Choice] = {}
-    out["mel_scale"] = _choice(scene, fit, "scale", [f for f in bank_variants(scene, fit, few=True) if f.core.ratio in (core.ratio, 1.0)])  # fmt: skip
-    trials = []
-    for window, share in WIDTHS.items():
-        if window != core.window:
-            width = min(core.width * share / WIDTHS[core.window], float(core.n_fft))
-            trials.append(scene.polish(core.but(window=window, width=width, closed=False), ("width", "centre"), 2))
-    out["window"] = _choice(scene, fit, "window", trials)
-    out["power"] = _choice(scene, fit, "power", [scene.polish(core.but(power=3 - core.power), ("width",), 1)])
-    lengths = [n for n in n_ffts(core) if n != core.n_fft and n >= core.width - 1e-6]
-    out["n_fft"] = _choice(scene, fit, "n_fft", [scene.fit(core.but(n_fft=n)) for n in lengths])
-    other = scene.polish(core.but(preemphasis=0.0 if core.preemphasis else 0.97), ("fmin", "fmax"), 2)
-    out["preemphasis"] = _choice(scene, fit, "preemphasis", [other])
+    for key, name, trials in _alternatives(scene, fit, errors):
+        try:
+            out[key] = _choice(scene, fit, name, trials())
+        except Spent:
+            out[key] = Choice(getattr(fit.core, name), (), None, 0.0, 0.0, tried=False)
+    return out
+
+
+def _alternatives(
+    scene: Scene, fit: Fit, errors: dict[str, float]
+) -> Iterator[tuple[str, str, Callable[[], list[Fit]]]]:
+    """Name of a choice, the core's field, and the other hypotheses: what matters most comes first."""
+    core = fit.core
+
+    def fits(*cores: Core) -> list[Fit]:
+        return [scene.fit(c) for c in cores]
+
+    def windows() -> list[Fit]:
+        widths = {w: min(core.width * share / WIDTHS[core.window], float(core.n_fft)) for w, share in WIDTHS.items()}
+        return [scene.polish(core.but(window=w, width=width, closed=False), ("width", "centre"), 2) for w, width in widths.items() if w != core.window]  # fmt: skip
+
     # Half a hop away: what tells frames centred on multiples of the hop from those half a hop later.
-    halves = [scene.fit(core.but(centre=core.centre + d * core.hop)) for d in (-0.5, 0.5)]
-    out["half"] = _choice(scene, fit, "centre", halves)
+    yield "half", "centre", lambda: fits(*(core.but(centre=core.centre + d * core.hop) for d in (-0.5, 0.5)))
+    yield "mel_scale", "scale", lambda: [f for f in bank_variants(scene, fit, few=True) if f.core.ratio in (core.ratio, 1.0)]  # fmt: skip
+    yield "power", "power", lambda: [scene.polish(core.but(power=3 - core.power), ("width",), 1)]
+    yield "window", "window", windows
+    lengths = [n for n in n_ffts(core) if n != core.n_fft and n >= core.width - 1e-6]
+    yield "n_fft", "n_fft", lambda: fits(*(core.but(n_fft=n) for n in lengths))
+    other = core.but(preemphasis=0.0 if core.preemphasis else 0.97)
+    yield "preemphasis", "preemphasis", lambda: [scene.polish(other, ("fmin", "fmax"), 2)]
     if errors.get("width", 0.0) < 3.0:
-        steps = [scene.fit(core.but(width=core.width + d, centre=core.centre + c)) for d, c in ((-1, 0.5), (-1, -0.5), (1, 0.5), (1, -0.5), (-2, 0.0)) if core.width + d <= core.n_fft]  # fmt: skip
-        out["width"] = _choice(scene, fit, "width", steps)
+        steps = [core.but(width=core.width + d, centre=core.centre + c) for d, c in ((-1, 0.5), (-1, -0.5), (1, 0.5), (1, -0.5), (-2, 0.0)) if core.width + d <= core.n_fft]  # fmt: skip
+        yield "width", "width", lambda: fits(*steps)
         if (
             core.window == "hamming" and core.width + 1 - core.closed <= core.n_fft
         ):  # as many samples, of the other kind
             longer = 1 if core.closed else -1
             kind = core.but(closed=not core.closed, width=core.width + longer, centre=core.centre + longer / 2)
-            out["closed"] = _choice(scene, fit, "closed", [scene.fit(kind)])
-        out["centre"] = _choice(
-            scene, fit, "centre", [scene.fit(core.but(centre=core.centre + d)) for d in (-1.0, 1.0)]
-        )
-    return out
+            yield "closed", "closed", lambda: fits(kind)
+        yield "centre", "centre", lambda: fits(*(core.but(centre=core.centre + d) for d in (-1.0, 1.0)))
 
 
 def _choice(scene: Scene, held: Fit, name: str, trials: list[Fit]) -> Choice:

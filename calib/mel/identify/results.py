@@ -121,6 +121,7 @@ class Identification:
         skipped: what could not be found out, and why.
         notes: what else was seen.
         layout: ``TM`` or ``MT``, as stored.
+        reversed_bins: the bins are stored from high to low; all else is said of them from low to high.
     """
 
     headline: str
@@ -141,6 +142,7 @@ class Identification:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     layout: str | None = None
+    reversed_bins: bool = False
     seconds: float = field(default=0.0, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -154,6 +156,7 @@ class Identification:
             "nearest": self.nearest,
             "differences": list(self.differences),
             "layout": self.layout,
+            "reversed_bins": self.reversed_bins,
             "fields": {name: found.to_json() for name, found in self.fields.items()},
             "frontend": None if self.frontend is None else self.frontend.fields(),
             "frontend_id": None if self.frontend is None else self.frontend.id,

@@ -12,9 +12,10 @@ from calib.mel.identify.fields import fields
 from calib.mel.identify.naming import distance
 from calib.mel.identify.placing import Placed
 from calib.mel.identify.results import NOISY_DB, Found, Identification
+from calib.mel.identify.settling import NAMES_UNTRIED
 
 if TYPE_CHECKING:
-    from calib.mel.identify.identifying import Case
+    from calib.mel.identify.settling import Case
 
 __all__ = ["say", "unrelated"]
 
@@ -43,7 +44,7 @@ def unrelated(placed: Placed) -> Identification:
 
 def say(case: Case, declared: FrontEnd | None) -> Identification:
     """Put a case into words."""
-    found = _tied(case, _doubted(case, dict(fields(case))))
+    found = _tied(case, _untried(case, _doubted(case, dict(fields(case)))))
     names = case.naming.names
     noisy = case.noise_db > NOISY_DB
     family = _family(case, found)
@@ -73,7 +74,20 @@ def say(case: Case, declared: FrontEnd | None) -> Identification:
         skipped=tuple(_skipped(case, found)),
         notes=tuple(_notes(case)),
         layout=case.placed.layout,
+        reversed_bins=case.placed.flipped,
     )
+
+
+def _untried(case: Case, found: dict[str, Found]) -> dict[str, Found]:
+    """What a step would have told that there was no time for is not claimed."""
+    out = dict(found)
+    for what, names in case.untried.items():
+        for name in names:
+            item = out.get(name)
+            if item is not None and item.confidence > 0.0:
+                values = () if item.value is None else (item.value,)
+                out[name] = Found(None, 0.0, (*values, *item.confounded, "another"), f"not tried within {case.seconds:g} s of CPU time: {what}; {item.evidence}", item.interval)  # fmt: skip
+    return out
 
 
 def _doubted(case: Case, found: dict[str, Found]) -> dict[str, Found]:
@@ -205,6 +219,8 @@ def _headline(case: Case, names: tuple[str, ...], family: tuple[str, ...], neare
     cut = f" (the search was ended by its limit of {case.ended:g} s of CPU time: try more)" if case.ended is not None and not names and case.fit.loss > _REPRODUCED else ""  # fmt: skip
     said = f", contradicting what was declared in {', '.join(c.field for c in contradicted)}" if contradicted else ""
     said += cut
+    said += ", but with its bins in reverse order, from high to low" if case.placed.flipped else ""
+    late = next((what for what in case.untried if what.startswith(NAMES_UNTRIED)), "")
     if names:
         listed = names[0] if len(names) == 1 else f"{names[0]} (or, the same here: {', '.join(names[1:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''})"  # fmt: skip
         if noisy:
@@ -230,7 +246,8 @@ def _headline(case: Case, names: tuple[str, ...], family: tuple[str, ...], neare
         if nearest
         else ""
     )
-    return f"no named front end made this mel: {what} ({error}){kin}{said}"
+    head = "not compared with every named front end" if late else "no named front end made this mel"
+    return f"{head}: {what} ({error}){kin}{said}"
 
 
 def _skipped(case: Case, found: dict[str, Found]) -> Iterator[str]:
@@ -239,6 +256,8 @@ def _skipped(case: Case, found: dict[str, Found]) -> Iterator[str]:
             yield f"{name}: {item.evidence}"
     if case.ended is not None:
         yield f"what a longer search may find: it was ended for its limit of {case.ended:g} s of CPU time (--seconds), with what was known then"
+    for what in case.untried:
+        yield f"not tried: {what} (the limit of {case.seconds:g} s of CPU time: --seconds)"
     if case.noise_db > NOISY_DB:
         yield f"guards, padding mode and kind of window: {case.noise_db:.2g} dB of the mel is noise to every analysis (predicted by a model, or of other audio)"  # fmt: skip
 
@@ -249,6 +268,8 @@ def _notes(case: Case) -> Iterator[str]:
         yield f"the audio is at {placed.rate} Hz, the mel was made at {core.rate} Hz; resampled here with soxr HQ, another resampler differs near {core.rate / 2:.0f} Hz"  # fmt: skip
     if case.band < min(core.fmax * core.ratio, core.rate / 2) - 300.0:
         yield f"the audio is band-limited: nothing above {case.band:.0f} Hz"
+    if placed.flipped:
+        yield "the bins are stored from high to low, and were turned round to be identified: no reader expects that; store mel[:, ::-1]"
     if placed.alignment.sign < 0:
         yield "the mel falls where the audio is louder: a negative slope, as Tortoise and XTTS have it"
     if placed.traits.dtype in {"float16", "bfloat16"}:

@@ -22,6 +22,7 @@ from calib.mel.identify.spectra import Bench, Core
 __all__ = ["Fit", "Scene", "paired_t"]
 
 _T = TypeVar("_T")
+_CLOSE = 1e-3  # loss from which on single precision may show: it leaves some 1e-6, in quiet audio 1e-4
 _STEPS = {"fmin": 1.0, "fmax": 0.002, "centre": 0.0005, "width": 0.01, "preemphasis": 0.01, "hop": 3e-5, "guard": 0.02}
 
 
@@ -68,6 +69,7 @@ class Scene:
         self.budget = budget
         self.best: Fit | None = None
         self.benches, self.bins = list(benches), y.shape[1]
+        self._fine: list[Bench] = []  # the benches in double precision, while they are not used
         self.used, self.exact = used & np.isfinite(y), exact
         self.stored = y  # cells that are not used, too
         self.y = np.where(self.used, y, 0.0).astype(np.float64)
@@ -104,6 +106,7 @@ class Scene:
         try:
             return search()
         except Spent:
+            budget.ended = True
             return None
         finally:
             self.budget = None
@@ -118,8 +121,18 @@ class Scene:
         out.hear(self.bins_used)
         return out
 
+    def check(self) -> None:
+        """Before everything that takes time: `Spent` where there is none left."""
+        if self.budget is not None:
+            self.budget.check()
+
     def log(self, core: Core) -> np.ndarray:
-        """``(N, M)`` float64 logarithm, with the guard found so far."""
+        """``(N, M)`` float64 logarithm, with the guard found so far.
+
+        Raises:
+            Spent: the time for the search is over; `best` is what is known.
+        """
+        self.check()
         linear = np.concatenate([bench.linear(core) for bench in self.benches]) if len(self.benches) > 1 else self.benches[0].linear(core)  # fmt: skip
         if core.guard:
             linear = linear + np.float32(core.guard * float(np.median(linear)))
@@ -131,12 +144,30 @@ class Scene:
         Raises:
             Spent: the time for the search is over; `best` is what is known.
         """
-        if self.budget is not None:
-            self.budget.check()
-        return self.lines(core, self.log(core), weight)
+        found = self.lines(core, self.log(core), weight)
+        if self._fine and found.loss < _CLOSE:
+            self.sharpen()
+            found = self.lines(core, self.log(core), weight)
+        return found
+
+    def roughly(self) -> Scene:
+        """This scene with spectra in single precision, in half the time, until a hypothesis comes so close that it matters."""
+        self._fine = self.benches
+        self.benches = [b.with_frames(b.frames, coarse=True) for b in self.benches]
+        return self
+
+    def sharpen(self) -> None:
+        """Spectra in double precision from now on."""
+        if self._fine:
+            self.benches, self._fine = self._fine, []
 
     def lines(self, core: Core, log: np.ndarray, weight: np.ndarray | None = None) -> Fit:
-        """Robust lines by bin through given logarithms: least squares, then once more with outliers weighed down."""
+        """Robust lines by bin through given logarithms: least squares, then once more with outliers weighed down.
+
+        Raises:
+            Spent: as `log`.
+        """
+        self.check()
         w = self.weight if weight is None else weight
         slope, offset, residual = self._solve(log, w)
         for _ in range(1):

@@ -43,7 +43,7 @@ LARGEST_ARRAY = 8 << 30
 STATE = ("notices", "last_gain")
 """Attributes that a call may change; they come back with every answer."""
 MODEL_ATTRIBUTES = (
-    "frontend", "output_space", "kind", "autoregressive", "padding_safe", "reads_text", "one_voice", "remarks",
+    "frontend", "output_space", "kind", "autoregressive", "padding_safe", "reads_text", "one_voice", "post_net", "remarks",
 )  # fmt: skip
 METHODS = ("teacher_force", "generate", "load_report", "vocode")
 

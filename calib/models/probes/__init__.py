@@ -4,7 +4,9 @@ Each probe alters one thing, runs the model, and compares. The map:
 
 - :mod:`~calib.models.probes.scene` - what a probe gets (a model, some utterances) and gives (a finding);
 - :mod:`~calib.models.probes.weights` - what the checkpoint filled, what was never trained, what training made of the output;
-- :mod:`~calib.models.probes.forced` - determinism, padding, causality, speaker, movement over time;
+- :mod:`~calib.models.probes.inside` - what is seen of a torch network: modules in training, the layer that first gives the mel;
+- :mod:`~calib.models.probes.forced` - evaluation mode, determinism, padding, speaker, movement over time;
+- :mod:`~calib.models.probes.causality` - whether the past moves with the future, and a frame with itself;
 - :mod:`~calib.models.probes.reading` - whether the text is read, and whether what is read is what is said;
 - :mod:`~calib.models.probes.free` - sampling, stopping, whether it says the recording, repeats and skips.
 """
@@ -19,6 +21,7 @@ import numpy as np
 
 from calib.errors import CalibError, DataError
 from calib.models.probes import forced, free, reading, weights
+from calib.models.probes.causality import causality
 from calib.models.probes.scene import Finding, NotFiniteError, Scene, TooSlowError
 
 __all__ = ["PROBES", "Finding", "Scene", "probe_all"]
@@ -28,10 +31,11 @@ PROBES: dict[str, Callable[[Scene], Finding]] = {
     "fresh-init": weights.fresh,
     "fresh-output": weights.fresh_output,
     "reload": weights.reloaded,
+    "evaluation": forced.evaluation,
     "determinism": forced.determinism,
     "movement": forced.movement,
     "padding": forced.padding,
-    "causality": forced.causality,
+    "causality": causality,
     "text": reading.text,
     "speaker": forced.speaker,
     "stopping": free.stopping,

@@ -1,4 +1,7 @@
-"""Probes of teacher forcing: what the prediction depends on, and what it must not depend on (the text: see `reading`)."""
+"""Probes of teacher forcing: what the prediction depends on, and what it must not depend on.
+
+The text: see `reading`; the future: see `causality`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,17 @@ import dataclasses
 
 import numpy as np
 
+from calib.models.probes.inside import in_training
 from calib.models.probes.scene import Finding, Limit, Scene, change, finite
 from calib.models.protocol import Utterance
 
-__all__ = ["causality", "determinism", "movement", "padding", "speaker"]
+__all__ = ["SAME", "determinism", "evaluation", "heard", "movement", "padding", "some", "speaker"]
 
 SAME = Limit("change", ">", 1e-3, "units")
 VOICE = Limit("change", "<", 1e-3, "units")
 STILL = Limit("sd within bins over the target's", "<", 0.2)
 FLAT = Limit("sd within bins over the target's", "<", 0.5)
-REACH = 12
-"""Frames that a post-net may look ahead: five convolutions of width 5 reach 10; rounded up for a reduction factor of 2."""
-_LONG = 60
+_NAMED = 3  # modules in a sentence
 
 
 def determinism(scene: Scene) -> Finding:
@@ -41,6 +43,35 @@ def determinism(scene: Scene) -> Finding:
         )  # fmt: skip
     word = "the same" if size == 0 else f"the same to {size:.1e} units"
     return Finding("determinism", "pass", f"two passes are {word}", evidence, str(SAME))
+
+
+def evaluation(scene: Scene) -> Finding:
+    """The modules of a torch network that are still in training mode after the plug-in has loaded it."""
+    found = in_training(scene.model)
+    if found is None:
+        why = "no torch network is seen among the model's attributes"
+        return Finding("evaluation", "skipped", why, advice="self.module = the network lets calib look")
+    evidence = {
+        "modules": found.modules, "norms": found.norms, "dropouts": found.dropouts, "others": found.others,
+    }  # fmt: skip
+    limit = "a batch norm in training mode; a warning: any other module"
+    call = "call eval() on the whole network, after everything that calls train()"
+    if found.norms:
+        more = f"; also {len(found.dropouts)} dropouts" if found.dropouts else ""
+        return Finding(
+            "evaluation", "fail", f"{some(found.norms)} in training mode: each normalises with the figures of what it is given, so every frame depends on all others, and on what else is in the batch{more}", evidence, limit, call,
+        )  # fmt: skip
+    if found.dropouts or found.others:
+        return Finding(
+            "evaluation", "warn", f"{some(found.dropouts or found.others)} in training mode: dropout may be on", evidence, limit, call,
+        )  # fmt: skip
+    return Finding("evaluation", "pass", f"all {found.modules} modules are in evaluation mode", evidence, limit)
+
+
+def some(names: list[str]) -> str:
+    """The first few, and how many more."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def padding(scene: Scene) -> Finding:
@@ -78,69 +109,6 @@ def padding(scene: Scene) -> Finding:
     )
 
 
-def causality(scene: Scene) -> Finding:
-    """The true mel is altered from a frame on; what is predicted before it must stay."""
-    usable = [u for u in scene.batch if len(u.mel) >= _LONG]
-    if not usable:
-        return Finding("causality", "skipped", f"no utterance of at least {_LONG} frames")
-    early = reach = at_cut = after = 0.0
-    for u in usable:
-        cut = int(0.6 * len(u.mel))
-        mel = u.mel.copy()
-        mel[cut:] = mel[cut:][::-1, ::-1]
-        # The voice stays: a model without a reference hears it in the mel itself, as the protocol says.
-        one = dataclasses.replace(u, reference_mel=_heard(u))
-        base, altered = scene.predict([one, dataclasses.replace(one, mel=mel)])
-        n = min(len(base), len(altered))
-        moved = np.sqrt(np.mean(np.square(altered[:n].astype(np.float64) - base[:n]), axis=1)) / scene.unit
-        early = max(early, float(np.sqrt(np.mean(moved[: max(cut - REACH, 1)] ** 2))))
-        before = np.nonzero(moved[:cut] > SAME.value)[0]
-        reach = max(reach, float(cut - before[0]) if len(before) else 0.0)
-        at_cut, after = max(at_cut, float(moved[cut])), max(after, float(moved[cut + 1 :].mean()))
-    evidence = {
-        "change_before": early,
-        "reach_frames": reach,
-        "change_at": at_cut,
-        "change_after": after,
-        "utterances": len(usable),
-    }
-    limit = f"{SAME} earlier than {REACH} frames before the altered ones"
-    if scene.model.autoregressive is False:
-        if SAME.broken(max(early, after, at_cut)):
-            return Finding(
-                "causality", "warn", "the model is declared non-autoregressive, and its prediction follows the true mel: an alignment made from it, or a leak; from outside the two cannot be told apart",
-                evidence, limit, "with durations given from a file only a leak is left",
-            )  # fmt: skip
-        return Finding("causality", "pass", "the prediction does not depend on the true mel", evidence, limit)
-    if scene.model.autoregressive is None and not SAME.broken(max(early, after, at_cut)):
-        return Finding(
-            "causality", "pass", "the prediction does not depend on the true mel: the model is not autoregressive",
-            evidence, limit, "say so: autoregressive = False",
-        )  # fmt: skip
-    if scene.model.autoregressive is None and SAME.broken(max(early, 0.0 if reach else at_cut)):
-        return Finding(
-            "causality", "warn", f"the prediction follows the true mel before it may (by {max(early, at_cut):.3g} units, {reach:.0f} frames ahead): a decoder that sees what it is to predict, or a model that is not autoregressive and takes its alignment from the mel",
-            evidence, limit, "say which it is: autoregressive = True or False",
-        )  # fmt: skip
-    if SAME.broken(early):
-        return Finding(
-            "causality", "fail", f"altering the future changes the past by {early:.3g} units, as far as {reach:.0f} frames ahead: the decoder sees what it is to predict",
-            evidence, limit, "look at the decoder's self-attention mask: is it inverted, or missing? Every teacher-forced figure of this model is too good",
-        )  # fmt: skip
-    if not reach and SAME.broken(at_cut):
-        return Finding(
-            "causality", "fail", f"each prediction sees the very frame that it predicts (it moves by {at_cut:.3g} units): the decoder's input is not shifted",
-            evidence, f"{SAME} at the first altered frame", "shift the true mel by one frame, with zeros first",
-        )  # fmt: skip
-    if not SAME.broken(max(after, at_cut)):
-        return Finding(
-            "causality", "warn", "the prediction does not depend on the true mel at all, although the model is declared autoregressive",
-            evidence, limit, "declare autoregressive = False, or hand the true mel to the decoder",
-        )  # fmt: skip
-    look = f"; it looks {reach:.0f} frames ahead, as a post-net does" if reach else ""
-    return Finding("causality", "pass", f"the past does not move with the future{look}", evidence, limit)
-
-
 def speaker(scene: Scene) -> Finding:
     """Each utterance with the voice of another speaker: name, and reference mel."""
     names = [u.speaker for u in scene.batch]
@@ -149,7 +117,7 @@ def speaker(scene: Scene) -> Finding:
     for k, u in enumerate(scene.batch):
         other = _other_voice(scene.batch, k) if several else None
         # One voice only: the same recording with its bins moved, which is another voice to any encoder.
-        mel = np.roll(_heard(u), 8, axis=1) if other is None else _heard(other)
+        mel = np.roll(heard(u), 8, axis=1) if other is None else heard(other)
         name = u.speaker if other is None else other.speaker
         swapped.append(dataclasses.replace(u, speaker=name, reference_mel=np.ascontiguousarray(mel)))
     size = scene.changes(scene.predict(swapped))
@@ -206,7 +174,7 @@ def _apart(scene: Scene, mels: list[np.ndarray], others: list[np.ndarray]) -> fl
     return scene.changes(mels, others)
 
 
-def _heard(u: Utterance) -> np.ndarray:
+def heard(u: Utterance) -> np.ndarray:
     """What a model that conditions on a recording hears of this voice."""
     return u.mel if u.reference_mel is None else u.reference_mel
 

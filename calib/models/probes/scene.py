@@ -92,6 +92,7 @@ class Scene:
         budget: seconds of free running, all probes together; none is begun after that.
         no_text: the user says that the model reads no text; the model may say so itself (``reads_text = False``).
         one_voice: the user says that it knows one voice; likewise (``one_voice = True``).
+        stored: reads the checkpoint's tensors by name; None: nobody knows where they are.
     """
 
     teacher: Teacher
@@ -104,6 +105,7 @@ class Scene:
     no_text: bool = False
     one_voice: bool = False
     spent: float = 0.0
+    stored: Callable[[], Mapping[str, Any]] | None = None
 
     @property
     def model(self) -> AcousticModel:

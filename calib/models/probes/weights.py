@@ -12,9 +12,10 @@ import numpy as np
 
 from calib.errors import CalibError, PluginError
 from calib.models.loading import call_plugin
+from calib.models.probes.filled import found_by_value
 from calib.models.probes.scene import Finding, Limit, Scene, finite, movement_of
 from calib.models.protocol import AcousticModel
-from calib.models.restoring import SMALLEST, LoadReport, compare_with_fresh, report_faults
+from calib.models.restoring import FATES, SMALLEST, LoadReport, compare_with_fresh, read_report, report_faults
 
 __all__ = ["fresh", "fresh_output", "reloaded", "restored"]
 
@@ -32,17 +33,15 @@ _SHARE = 0.8
 
 
 def restored(scene: Scene) -> Finding:
-    """The plug-in's own account."""
-    if not hasattr(scene.model, "load_report"):
-        return Finding(
-            "restored",
-            "skipped",
-            "the model has no load_report()",
-            advice="calib.models.restoring.load_state makes one",
-        )
-    report = call_plugin(scene.teacher.spec, scene.model.load_report)
-    if not isinstance(report, Mapping):
-        raise PluginError(f"plug-in {scene.teacher.spec}: load_report returned a {type(report).__name__}")
+    """The plug-in's own account; where it gives none, the network's tensors are looked for in the checkpoint."""
+    given = getattr(scene.model, "load_report", None)
+    try:
+        report = read_report(call_plugin(scene.teacher.spec, given)) if callable(given) else None
+    except TypeError as error:
+        raise PluginError(f"plug-in {scene.teacher.spec}: {error}") from None
+    if report is None or not any(report.get(fate) for fate in FATES):
+        said = "the model has no load_report()" if not callable(given) else "load_report() names no tensor"
+        return found_by_value(scene, said)
     faults = report_faults(report)
     counts = {name: len(value) for name, value in report.items() if isinstance(value, (list, tuple))}
     equal = len(report.get("equal_to_fresh_init") or ())
@@ -51,7 +50,7 @@ def restored(scene: Scene) -> Finding:
     limit = "any tensor missing, of another shape or not finite; more than half equal to a fresh init"
     if not faults:
         return Finding(
-            "restored", "pass", f"all {counts.get('restored', 0)} tensors came from the checkpoint", evidence, limit
+            "restored", "pass", f"all {counts['restored']} tensors came from the checkpoint", evidence, limit
         )
     grave = any(report.get(fate) for fate in ("missing", "wrong_shape", "not_finite")) or equal > total / 2
     return Finding(

@@ -9,6 +9,7 @@ healthy          no other domain is clearly nearer, and near its recording: r at
 wrong-domain     in another domain the copy is at least 30 % nearer, and follows the recording (r at least .8)
 silent           no sample above -80 dB of full scale
 degraded         it follows its recording, but from afar (r at least .6), or faintly under noise (r .15 and loudness r .6)
+reference        Griffin-Lim itself was given: it is what vocoders are held against, so that no vocoder was measured
 deaf             it does not follow (r below .5, loudness too), and a mel turned round changes its sound no more (5 %) than
                  the same mel given twice
 untrained        noise, whatever it is fed; where its sound changes by less than a quarter of the mel, both are said
@@ -34,7 +35,7 @@ import numpy as np
 
 from calib.vocoders.check.measure import Copy
 
-__all__ = ["LIMITS", "Heard", "Limits", "Tried", "VocoderVerdict", "decide"]
+__all__ = ["LIMITS", "Heard", "Limits", "Tried", "VocoderVerdict", "decide", "reference"]
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,20 @@ def decide(heard: Heard, limits: Limits = LIMITS) -> VocoderVerdict:
     return VocoderVerdict(
         "untrained", "fail", "NOISE WHATEVER IT IS FED", f"{figures}{tried}{faint}: untrained, or its weights were not restored",
         ("check that the checkpoint was restored, by module (missing and unexpected keys), and that it is a generator's",),
+    )  # fmt: skip
+
+
+def reference(baseline: Sequence[Copy]) -> VocoderVerdict:
+    """What is said where no vocoder was given: ``warn``, because nothing was measured that could be healthy.
+
+    Args:
+        baseline: of Griffin-Lim; one at least.
+    """
+    lsd, r = _median(baseline, "lsd_db"), _median(baseline, "r")
+    return VocoderVerdict(
+        "reference", "warn", "NO VOCODER WAS MEASURED",
+        f"Griffin-Lim is the reference itself: its copies of these natural mels are {lsd:.1f} dB from their recordings (r {r:.2f}), which is what another vocoder is held against; nothing is said of yours",
+        ("give your vocoder: calib check vocoder SOURCE --vocoder SPEC, SPEC being an installed name, package.module:factory or path/to/file.py:factory",),
     )  # fmt: skip
 
 

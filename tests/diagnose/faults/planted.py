@@ -299,6 +299,7 @@ PLANTED: dict[str, Callable[[], Case]] = {
     "power-floor": _power_floored,
     "clipped": _clipped,
     "level-per-utterance": _uneven,
+    "level-drift": _each(lambda p: p + np.linspace(0.0, 1.2, len(p))[:, None]),
     "collapsed": _collapsed,
     "text-ignored": _unread,
     "untrained": _untrained,

@@ -107,3 +107,35 @@ def test_the_share_of_the_error_that_a_lag_makes() -> None:
     r_own, r_straight = lags[0].value, straight.correlation(x, y).value
     assert share == pytest.approx((r_straight**2 - r_own**2) / (1 - r_own**2), abs=0.1)
     assert 0.0 < error < 0.1
+
+
+@pytest.mark.parametrize("r", [0.7, 0.9, 0.97])
+def test_a_healthy_lean_ends_one_frame_ago_and_an_early_one_before_that(r: float) -> None:
+    """That is told of the broad shape and of middling detail over bins apart, where the weak model still says something."""
+
+    def end(sample: Sample) -> float:
+        found = delays(sample, whitened(sample.pc), whitened(sample.yc), 0.3)
+        assert found is not None
+        assert found.end is not None
+        return found.end.at
+
+    assert 0.85 < end(pairs(r=r)) < 1.15
+    assert 0.3 < end(pairs(-128, r=r)) < 0.7
+
+
+def test_half_a_hop_is_found_in_a_weak_model_that_leans() -> None:
+    step = undo_time(pairs(-128, r=0.7), LIBRARY, autoregressive=True)
+    assert step.faults == ("half-hop",)
+    assert step.label.startswith("-")
+
+
+def test_a_model_so_good_that_all_delays_are_alike_is_not_said_to_be_early() -> None:
+    assert undo_time(pairs(r=0.995, autoregressive=False), LIBRARY, autoregressive=True).faults == ()
+
+
+def test_in_few_bins_broad_shape_is_not_measured_apart() -> None:
+    few = pairs().replaced(lambda p, y: (p[:, :20], y[:, :20]))
+    found = delays(few, whitened(few.pc), whitened(few.yc), 0.3)
+    assert found is not None
+    assert found.apart == ()
+    assert found.end is None

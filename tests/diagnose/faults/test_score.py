@@ -28,6 +28,24 @@ def pairs(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> list[tuple[np.nd
     return out
 
 
+def slow_levels(ps: list[np.ndarray], ys: list[np.ndarray], s_w: float, left: float) -> tuple[float, float]:
+    """Share of the level's movement within utterances, in means of 32 frames, that is missed, and the mean square error.
+
+    Six blocks of what the correlation alone would say are counted in.
+    """
+    wrong, there, free = 0.0, 0.0, 0
+    for p, y in zip(ps, ys, strict=True):
+        count = len(y) // 32
+        if count < 3:
+            continue
+        a, b = ((x[: count * 32].mean(1) / s_w).reshape(count, 32).mean(1) for x in (p, y))
+        a, b = a - a.mean(), b - b.mean()
+        wrong, there, free = wrong + float(((a - b) ** 2).sum()), there + float((b * b).sum()), free + count - 1
+    part = there / free if free else 1.0
+    usual = 2 * left**2 * 14 / (6 * 32)
+    return (wrong + 6 * left**2 * part) / (there + 6 * part), (wrong + 6 * usual) / (free + 6)
+
+
 def slow(data: list[tuple[np.ndarray, np.ndarray]], slope: float, intercept: float, kind: str | None) -> Cost:
     """The formula of the module's docstring, written out for one global map, all bins alive, groups = utterances."""
     f = FROZEN
@@ -64,11 +82,12 @@ def slow(data: list[tuple[np.ndarray, np.ndarray]], slope: float, intercept: flo
     evenness = 8.0 * float(np.log(pc.std(0) / yc.std(0)).var()) / tau(f.tau_evenness) ** 2
     u = by_utterance.mean(1)
     middle = float(np.dot(weights, u))
-    chance = [2 * (1 - r * r) * 14 / (6 * len(y)) for y in ys]
+    share, moved = slow_levels(ps, ys, s_w, left)
+    chance = [moved * 32 / len(y) for y in ys]
     # Levels that differ by themselves: those of the targets, or of the predictions less what they are shrunk by.
     own, said = (np.array([x.mean() / s_w for x in side]) for side in (ys, ps))
     differ = min(math.sqrt(np.dot(weights, (x - np.dot(weights, x)) ** 2)) / by for x, by in ((own, 1.0), (said, r)))
-    size = tau(f.tau_utterance) ** 2 + (f.missed_levels * left * differ) ** 2
+    size = tau(f.tau_utterance) ** 2 + share * differ**2
     levels = max(np.mean([(x - middle) ** 2 / (size + c) for x, c in zip(u, chance, strict=True)]) - 1, 0)
     # The spread is judged before the map, which only adds a constant to all of its logarithms.
     alone = [(p - p.mean(0), y - y.mean(0)) for p, y in zip(ps, ys, strict=True)]
@@ -214,3 +233,24 @@ def test_another_level_in_each_utterance_costs_whichever_side_it_is_on(side: str
 def test_independent_values_grow_with_the_frames_and_never_vanish() -> None:
     assert independent(1400) == 600.0
     assert independent(1) == independent(14) == 6.0
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (40, 50, 60, 45)])
+def test_an_offset_for_each_utterance_costs_the_more_the_better_the_level_is_known_within_them(
+    lengths: tuple[int, ...],
+) -> None:
+    """What the level does within utterances says what a model misses of it; where they are too short the correlation does."""
+    data = pairs(lengths=lengths)
+    rng = np.random.default_rng(5)
+    offsets = rng.choice((-1.0, 1.0), len(data)) * 0.6
+    moving = [10.0 * np.sin(np.arange(n) / 20.0)[:, None] * rng.uniform(0.5, 1.0) for n in lengths]
+
+    def cost(known: float) -> float:
+        frames = [(p + o + known * m, y + m) for (p, y), o, m in zip(data, offsets, moving, strict=True)]
+        return Stats(Sample(frames), kind="sample").costs([Terms(1.0, 0.0)], [0.0])[0].utterances
+
+    even = Stats(Sample(data), kind="sample").costs([Terms(1.0, 0.0)], [0.0])[0].utterances
+    plain = [(p + o, y) for (p, y), o in zip(data, offsets, strict=True)]
+    assert Stats(Sample(plain), kind="sample").costs([Terms(1.0, 0.0)], [0.0])[0].utterances > even + 5.0
+    if lengths == LENGTHS:
+        assert cost(1.0) > cost(0.6)

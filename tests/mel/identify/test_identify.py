@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from calib.data.audio import read_audio
-from calib.demo import CORPUS
 from calib.errors import DataError
 from calib.mel.frontend import FrontEnd
 from calib.mel.identify import Clip, Identification, identify, identify_mels
@@ -20,23 +18,7 @@ from calib.mel.identify.budget import Budget, Spent
 from calib.mel.identify.identifying import examine
 from calib.mel.identify.placing import place
 from calib.mel.identify.saying import say
-
-RATE = 22050
-
-
-@functools.cache
-def audio(rate: int = RATE) -> np.ndarray:
-    """Three seconds of the demo corpus (synthetic voices), with 16-bit values as files have them."""
-    import soxr
-
-    parts: list[np.ndarray] = []
-    for path in sorted((CORPUS / "wavs").glob("*.flac"))[3:]:
-        parts.append(read_audio(path, RATE).samples)
-        if sum(map(len, parts)) > 3 * RATE:
-            break
-    x = np.concatenate(parts)[: 3 * RATE]
-    x = x if rate == RATE else soxr.resample(x, RATE, rate, quality="HQ")
-    return np.asarray(np.rint(x * 32768) / 32768, np.float32)
+from tests.identifying import RATE, asked, audio
 
 
 def answer(frontend: FrontEnd, mel: np.ndarray | None = None, samples: np.ndarray | None = None, **more: Any) -> Identification:  # fmt: skip
@@ -50,8 +32,7 @@ def _plain(frontend: FrontEnd) -> Identification:
 
 
 def _asked(frontend: FrontEnd, mel: np.ndarray | None, samples: np.ndarray | None, **more: Any) -> Identification:
-    x = audio(frontend.sample_rate) if samples is None else samples
-    return identify([Clip("a", x, frontend.sample_rate, frontend.mel(x) if mel is None else mel)], **more)
+    return asked(frontend, audio(frontend.sample_rate) if samples is None else samples, mel=mel, **more)
 
 
 def values(result: Identification, *names: str) -> tuple[Any, ...]:
@@ -299,7 +280,9 @@ def test_a_budget_ends_a_search_and_not_before() -> None:
     spent = Budget(60.0, started=-1e9)
     with pytest.raises(Spent):
         spent.check()
-    assert spent.ended
+    assert spent.tried("a step", ("n_fft",), lambda: 1, 0) == 0
+    assert spent.untried == {"a step": ("n_fft",)}
+    assert Budget(60.0).tried("a step", (), lambda: 1, 0) == 1
 
 
 def test_correlations_at_every_lag_are_those_of_the_overlap() -> None:

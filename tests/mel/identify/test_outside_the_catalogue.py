@@ -8,39 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soxr
 
-from calib.data.audio import read_audio
-from calib.demo import CORPUS
 from calib.mel.frontend import FrontEnd
-from calib.mel.identify import Clip, Identification, identify
+from calib.mel.identify import Identification
 from calib.mel.identify.guards import clamped
 from calib.mel.identify.scene import Scene
 from calib.mel.identify.spectra import Bench, Core
 from calib.mel.identify.stored import traits
+from tests import identifying
+from tests.identifying import RATE
 
-RATE = 22050
-
-
-@functools.cache
-def audio(rate: int = RATE) -> np.ndarray:
-    """Four seconds of the demo corpus (synthetic voices), with 16-bit values as files have them."""
-    parts: list[np.ndarray] = []
-    for path in sorted((CORPUS / "wavs").glob("*.flac"))[3:]:
-        parts.append(read_audio(path, RATE).samples)
-        if sum(map(len, parts)) > 4 * RATE:
-            break
-    x = np.concatenate(parts)[: 4 * RATE]
-    x = x if rate == RATE else soxr.resample(x, RATE, rate, quality="HQ")
-    return np.asarray(np.rint(x * 32768) / 32768, np.float32)
+audio = functools.partial(identifying.audio, seconds=4)
 
 
 def asked(truth: FrontEnd, file_rate: int = 0, dtype: type = np.float32, samples: np.ndarray | None = None) -> Identification:  # fmt: skip
     """Identify what a front end makes of audio at ``file_rate``."""
-    rate = file_rate or truth.sample_rate
-    x = audio(rate) if samples is None else samples
-    inner = x if rate == truth.sample_rate else soxr.resample(x, rate, truth.sample_rate, quality="HQ").astype(np.float32)  # fmt: skip
-    return identify([Clip("a", x, rate, truth.mel(inner).astype(dtype))])
+    x = audio(file_rate or truth.sample_rate) if samples is None else samples
+    return identifying.asked(truth, x, rate=file_rate, dtype=dtype)
 
 
 def agrees(result: Identification, truth: FrontEnd, *names: str) -> None:
