@@ -230,6 +230,7 @@ class _Analysis:
                 parts=tuple(
                     f"{_PART_WORDS.get(part.fault, 'unrelated')} in {part.label}" for part in explanation.parts
                 ),
+                parts_share=sum(len(part.rows) / part.of for part in explanation.parts),
             )
         )
         healthy = verdict.state == "healthy"

@@ -222,6 +222,7 @@ class Evidence:
         drift: what undoes a drift in time, for people, or None.
         drift_r: r_w after it.
         parts: what a part of the utterances is, among others that are not, for people.
+        parts_share: share of the utterances that these are.
     """
 
     n_frames: int
@@ -247,6 +248,7 @@ class Evidence:
     drift: str | None = None
     drift_r: float = 0.0
     parts: tuple[str, ...] = ()
+    parts_share: float = 0.0
 
     def beyond_null(self, r: float) -> float:
         """A correlation as a share of what is left above unrelated pairs, where those are alike (shared silence)."""
@@ -313,6 +315,10 @@ class Verdict:
         }
 
 
+# A map fitted on both is about so much too flat for the utterances that are well.
+_FEW_PARTS = 0.05
+
+
 def decide(e: Evidence) -> Verdict:
     """Apply the rules in order; the first match wins."""
     checks: list[Check] = []
@@ -343,6 +349,11 @@ def decide(e: Evidence) -> Verdict:
         elif name == "weak" and e.shared:
             headline = "NOT FIXABLE BY CALIBRATION: what is alike is shared by unrelated pairs"
             refusal = f"Unrelated pairs reach r {e.null_limit:.2f} (shared silence or padding?): {_NOTHING[0].lower()}{_NOTHING[1:]}"
+        elif e.parts_share > _FEW_PARTS:
+            headline = (
+                f"NOT FIXABLE BY CALIBRATION: no one map serves utterances of two kinds ({state.headline.lower()})"
+            )
+            refusal = f"{e.parts_share:.0%} of the utterances hold nothing, and bend a map for the others as much: nothing was written"
     status = "fail" if refusal else state.status
     if name == "healthy" and refusal is None and e.findings:
         headline, status = "HEALTHY in level and scale, but see the findings", e.severity

@@ -506,6 +506,19 @@ def test_a_part_that_collapsed_stands_in_the_headline_with_its_number() -> None:
     assert [f.fault for f in d.faults] == ["collapsed"]
     assert "u1, u3, u5" in d.faults[0].evidence[1]
     assert any("mix utterances" in text for text in d.verdict.warnings)
+    assert not d.verdict.writes
+    assert (d.verdict.exit_code, d.verdict.refusal) == (5, "50% of the utterances hold nothing, and bend a map for the others as much: nothing was written")  # fmt: skip
+
+
+def test_two_bad_utterances_among_forty_do_not_forbid_a_map() -> None:
+    mean = np.concatenate(GOOD).mean(axis=0)
+    many = [((p + 5) / 2, y) for _ in range(5) for p, y in zip(GOOD, TARGETS, strict=True)]
+    for k in range(2):
+        many[k] = ((mean + 5) / 2 + 0 * many[k][0], many[k][1])
+    d = analyze(Listed(many))
+    assert d.verdict.headline.endswith("collapsed in 2 of 40 utterances")
+    assert d.verdict.writes
+    assert any("the map that is written is fitted on both" in text for text in d.verdict.warnings)
 
 
 def test_the_order_of_the_utterances_changes_no_figure_over_all_and_no_verdict() -> None:
