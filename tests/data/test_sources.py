@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import tracemalloc
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -431,15 +431,21 @@ class TestSafeName:
 
 
 def test_a_long_index_is_iterated_without_holding_its_items(tmp_path: Path) -> None:
+    """In an interpreter of its own: what other tests keep and collect meanwhile is no Item."""
     count = 20_000
     wavs(tmp_path, "w/0.wav")
     path = lines(tmp_path / "f.txt", *(f"w/{number}.wav|some text of number {number}" for number in range(count)))
-    # What is imported or cached at first use, and what other tests left for the collector, is no Item.
-    assert sum(1 for _ in open_source(lines(tmp_path / "g.txt", "w/0.wav|a text"))) == 1
-    gc.collect()
-    tracemalloc.start()
-    source = open_source(path)
-    assert sum(1 for _ in source) == len(source) == count
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 200 * count  # an Item with its paths and strings takes over 600 bytes
+    few = lines(tmp_path / "g.txt", "w/0.wav|a text")
+    code = f"""
+import gc, tracemalloc
+from pathlib import Path
+from calib.data.sources import open_source
+assert sum(1 for _ in open_source(Path({str(few)!r}))) == 1  # what is imported or cached at first use
+gc.collect()
+tracemalloc.start()
+source = open_source(Path({str(path)!r}))
+assert sum(1 for _ in source) == len(source) == {count}
+print(tracemalloc.get_traced_memory()[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200 * count  # an Item with its paths and strings takes over 600 bytes
