@@ -15,14 +15,13 @@ import numpy as np
 
 from calib.diagnose.faults.frozen import FROZEN
 from calib.diagnose.faults.sample import Sample, jackknife_error
-from calib.diagnose.faults.structure import Step, Undo
+from calib.diagnose.faults.structure import Step, Undo, linear
 
 __all__ = ["Drift", "drift_label", "undo_level_drift"]
 
 _FEWEST = 4  # utterances: in fewer a model's own slow errors look alike
 _SURE = 6.0  # jackknife standard errors
 _RELATED = 0.4  # r of the frames' levels
-_HEAVY = 0.5  # sd: a median below that is of values without a logarithm
 _ROOM = 1.15  # times k: how far a healthy slope may pass that of the target
 _SAME_UNITS = 0.1  # sd of the target: mean levels that near are in the same units
 _SLOW = 32  # frames of a mean: slow movement
@@ -98,7 +97,7 @@ def drift_label(found: Drift, slope: float, unit: float, frame_seconds: float | 
 
 def _found(sample: Sample) -> Drift | None:
     """The drift that is certain, or None."""
-    if len(sample) < _FEWEST or any(_linear(values) for values in (sample.p, sample.y)):
+    if len(sample) < _FEWEST or any(linear(values) for values in (sample.p, sample.y)):
         return None
     a, b = (centred.mean(axis=1, dtype=np.float64) for centred in (sample.pc, sample.yc))
     aa, bb, ab = (float(x @ z) for x, z in ((a, a), (b, b), (a, b)))
@@ -124,10 +123,6 @@ def _found(sample: Sample) -> Drift | None:
         if best is None or residual < best[0]:
             best = residual, drift
     return None if best is None else _anchored(sample, best[1])
-
-
-def _linear(values: np.ndarray) -> bool:
-    return bool(values.min() >= 0.0 and float(np.median(values)) < _HEAVY * float(values.std()))
 
 
 def _slow(sample: Sample, a: np.ndarray, b: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from calib.diagnose.faults.sample import Correlation, Sample, correlations, whit
 Change = Callable[[np.ndarray], np.ndarray]
 Undo = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-__all__ = ["Relation", "Step", "Undo", "relation", "undo_arrays"]
+__all__ = ["Relation", "Step", "Undo", "linear", "relation", "undo_arrays"]
 
 _ARRAYS_LIFT, _ARRAYS_R = 0.12, 0.22
 _MOVES = 0.32  # sd within bins, over that of all values, below which an array cannot have been reshaped
@@ -85,20 +85,20 @@ def relation(sample: Sample) -> Relation:
     more holds.
     """
     found = _related(sample)
-    if not (_linear(sample.p) or _linear(sample.y)):
+    if not (linear(sample.p) or linear(sample.y)):
         return found
     other = _related(sample.replaced(lambda p, y: (_logarithm(p, sample.p), _logarithm(y, sample.y))))
     return other if other.exists and abs(other.r) > abs(found.r) else found
 
 
-def _linear(values: np.ndarray) -> bool:
+def linear(values: np.ndarray) -> bool:
     """Whether values may be without a logarithm: none negative, and most of them far below the sd."""
     return bool(values.min() >= 0.0 and float(np.median(values)) < _HEAVY * float(values.std()))
 
 
 def _logarithm(part: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Of values that may be linear; others as they are."""
-    if not _linear(values):
+    if not linear(values):
         return part
     return np.asarray(np.log(np.maximum(part, np.float32(_GUARD * max(float(np.median(values)), 1e-30)))))
 

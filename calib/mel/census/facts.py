@@ -44,6 +44,7 @@ __all__ = [
     "clipped_samples",
     "may_clip",
     "same_tail",
+    "window_power",
 ]
 
 SILENT_DB = 40.0  # dB below the loudest 10 ms of the utterance: what counts as silence at its ends
@@ -280,10 +281,7 @@ def _audio_facts(facts: Facts, audio: Audio, path: Place) -> Facts:
     x = audio.samples.astype(np.float64)
     dc = float(x.mean())
     spread = float(x.max() - x.min())
-    width = max(1, round(WINDOW * audio.sample_rate))
-    starts = np.arange(0, len(x), width)
-    lengths = np.diff(np.append(starts, len(x)))
-    power = np.add.reduceat((x - dc) ** 2, starts) / lengths
+    power, lengths = window_power(x, dc, audio.sample_rate)
     sound = np.flatnonzero(x)
     tail = len(x) - 1 - int(sound[-1]) if sound.size else len(x)
     stored = audio.samples.reshape(-1, 1) if audio.channels == 1 else read_channels(path)
@@ -304,6 +302,13 @@ def _audio_facts(facts: Facts, audio: Audio, path: Place) -> Facts:
         content=_digest(audio.samples.tobytes()) if spread > 0 else 0,
     )
     return _with_ends(facts, power, lengths / audio.sample_rate) if spread > 0 else facts
+
+
+def window_power(x: np.ndarray, dc: float, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean squares of `WINDOW` s about ``dc``, ``(W,)``, and the samples in each, ``(W,)``; the last may be shorter."""
+    starts = np.arange(0, len(x), max(1, round(WINDOW * rate)))
+    lengths = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat((x - dc) ** 2, starts) / lengths, lengths
 
 
 def _kept(mixed: np.ndarray, channels: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from calib.mel.census import broken, sound, units
-from calib.mel.census.facts import SILENT_DB, WINDOW, clipped_samples, may_clip, same_tail
+from calib.mel.census.facts import SILENT_DB, WINDOW, clipped_samples, may_clip, same_tail, window_power
 from calib.mel.census.findings import Finding, Levels, Rule, View, measured_words
 from calib.mel.census.questions import QUESTIONS
 from calib.mel.frontend import FrontEnd
@@ -171,10 +171,8 @@ def _may_be_silent(data: np.ndarray, rate: int, peak: float) -> bool:
 def _is_silent(data: np.ndarray, rate: int) -> bool:
     """Whether the silence at the start is longer than it may be."""
     x = _floats(data).mean(axis=1, dtype=np.float64)
-    width = max(1, round(WINDOW * rate))
-    starts = np.arange(0, len(x), width)
-    power = np.add.reduceat((x - x.mean()) ** 2, starts) / np.diff(np.append(starts, len(x)))
+    power, lengths = window_power(x, float(x.mean()), rate)
     if not power.max() > 0:
         return False
-    lead = int(np.flatnonzero(power > power.max() * 10 ** (-SILENT_DB / 10))[0]) * width / rate
+    lead = int(np.flatnonzero(power > power.max() * 10 ** (-SILENT_DB / 10))[0]) * int(lengths[0]) / rate
     return bool(sound.silent("").holds(lead))
