@@ -22,7 +22,7 @@ import difflib
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "CalibError",
@@ -33,6 +33,7 @@ __all__ = [
     "UsageError",
     "missing",
     "nearest",
+    "some",
 ]
 
 
@@ -137,6 +138,16 @@ def missing(path: str | os.PathLike[str], option: str = "", what: str = "file or
         if close:
             hint = f"did you mean {there.parent / close[0]}?"
         elif shown:
-            more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-            hint = f"the folder {there.parent.resolve()} holds {', '.join(shown[:3])}{more}"
+            hint = f"the folder {there.parent.resolve()} holds {some(shown, 3)}"
     return DataError(f"{option} {path}: no such {what}".strip(), hint=hint)
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first few, and how many more.
+
+    Example:
+        >>> some(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

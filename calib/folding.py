@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calib.errors import RefusedError, UsageError, nearest
+from calib.errors import RefusedError, UsageError, nearest, some
 from calib.params import MelNormalizer, MelScaler
 from calib.vocoders.weights import put_weight, weight_names, weight_of
 
@@ -121,7 +121,7 @@ def _given(tensors: Mapping[str, torch.Tensor], layer: str) -> str:
 def _only(found: list[str], what: str) -> str:
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(found[:_LISTED]) + (f" and {len(found) - _LISTED} more" if len(found) > _LISTED else "")
+    listed = some(found, _LISTED)
     raise UsageError(
         f"{len(found) or 'no'} layers of the checkpoint {'could be' if found else 'can be'} {what}{f': {listed}' if found else ''}",
         hint="name it with --layer",

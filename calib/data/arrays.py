@@ -22,7 +22,7 @@ import numpy as np
 from calib.data.clip import Clip, Place, local_copy, opened
 from calib.data.kaldiark import read_matrix
 from calib.data.shards import read_stored, shard_index
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, some
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -223,8 +223,7 @@ def _choose(path: Path, keys: Collection[str], key: str | None) -> str:
 
 
 def _listed(keys: Iterable[str]) -> str:
-    names = [str(key) for key in keys]
-    return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "none"
+    return some([str(key) for key in keys], 8) or "none"
 
 
 def _npz(path: Path, key: str | None, *, header_only: bool = False) -> Any:

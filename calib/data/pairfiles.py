@@ -21,7 +21,7 @@ from calib.data.files import read_json
 from calib.data.sources.folder import census, walk
 from calib.data.sources.lines import json_object, read_lines
 from calib.data.sources.names import has_suffix, tidy
-from calib.errors import DataError, UsageError, missing
+from calib.errors import DataError, UsageError, missing, some
 
 __all__ = ["HEADER_NAME", "INDEX_NAME", "SCHEMA", "Found", "Orphan", "PairEntry", "arrays_below", "discover", "expand", "scan_shapes"]  # fmt: skip
 
@@ -137,7 +137,7 @@ def discover(path: Path, targets: Path | None = None) -> Found:
     found = _dotted(root)
     if found is None:
         seen = sorted(entry.name for entry in root.iterdir())
-        names = ", ".join(seen[:8]) + (f" and {len(seen) - 8} more" if len(seen) > 8 else "")
+        names = some(seen, 8)
         raise DataError(
             f"{root}: no pairs: looked for {INDEX_NAME}, target.npy + pred.npy, ID.target.npy + ID.pred.npy, targets/ + predictions/; found {names or 'an empty folder'}",
             hint="calib pair --pred DIR --target DIR -o DIR makes PAIRS from any two folders",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calib.errors import DataError
+from calib.errors import DataError, some
 
 if TYPE_CHECKING:
     import torch
@@ -142,13 +142,13 @@ def load_strictly(
     ]
     faults = []
     if missing:
-        faults.append(f"missing: {_list([f'{name} {tuple(wanted[name].shape)}' for name in missing])}")
+        faults.append(f"missing: {some([f'{name} {tuple(wanted[name].shape)}' for name in missing], _LISTED)}")
     if unexpected:
-        faults.append(f"unexpected: {_list([f'{name} {tuple(given[name].shape)}' for name in unexpected])}")
+        faults.append(f"unexpected: {some([f'{name} {tuple(given[name].shape)}' for name in unexpected], _LISTED)}")
     if shapes:
-        faults.append(f"of another shape: {_list(shapes)}")
+        faults.append(f"of another shape: {some(shapes, _LISTED)}")
     if numbers:  # codes of a quantised network, say: as numbers they would be noise
-        faults.append(f"no floating point numbers: {_list(numbers)}")
+        faults.append(f"no floating point numbers: {some(numbers, _LISTED)}")
     if faults:
         hint = "is the configuration that of this checkpoint?"
         if not set(given) & set(wanted):
@@ -156,7 +156,7 @@ def load_strictly(
         raise DataError(f"{path}: the weights do not fit; {'; '.join(faults)}", hint=hint)
     bad = [name for name, tensor in given.items() if not bool(torch.isfinite(tensor.float()).all())]
     if bad:
-        raise DataError(f"{path}: NaN or infinite weights in {_list(bad)}")
+        raise DataError(f"{path}: NaN or infinite weights in {some(bad, _LISTED)}")
     module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}, strict=True)
     return {
         "restored": len(given),
@@ -166,8 +166,3 @@ def load_strictly(
         "missing": [],
         "unexpected": [],
     }
-
-
-def _list(items: list[str]) -> str:
-    more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return ", ".join(items[:_LISTED]) + more

@@ -14,7 +14,7 @@ from calib.data.statsfiles.formats import FORMATS
 from calib.data.statsfiles.hdf5 import read_hdf5
 from calib.data.statsfiles.model import MelStatistics, Moments
 from calib.data.statsfiles.tensors import read_tensors
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, some
 
 __all__ = ["Reference", "read"]
 
@@ -170,7 +170,7 @@ def _pooled(matrices: dict[str, np.ndarray], shown: str, format_: str) -> MelSta
 
 def _choose_speaker(found: MelStatistics, reference: Reference) -> MelStatistics:
     names, speaker = list(found.per_speaker), reference.speaker
-    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    listed = some(names, 8)
     without_all = isinstance(found.mean, np.ndarray) and not found.mean.size
     if speaker is None and without_all and len(names) == 1:
         speaker = names[0]

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from calib.models.probes.forced import SAME, heard, some
+from calib.errors import some
+from calib.models.probes.forced import NAMED, SAME, heard
 from calib.models.probes.inside import FirstMel, first_mel, in_training, networks
 from calib.models.probes.scene import Finding, Scene
 from calib.models.protocol import Utterance
@@ -139,7 +140,7 @@ def _early(scene: Scene, seen: _Seen, evidence: dict[str, Any], limit: str) -> F
     if training is not None and training.norms:
         rest = "" if layer is None or layer.ahead < 0 else "; the decoder may also see what it is to predict: look again once that is mended"  # fmt: skip
         return Finding(
-            "causality", "fail", f"{said}: {some(training.norms)}, left in training mode, normalise with the mean and variance of all frames, those to come among them{rest}",
+            "causality", "fail", f"{said}: {some(training.norms, NAMED)}, left in training mode, normalise with the mean and variance of all frames, those to come among them{rest}",
             evidence, limit, "call eval() on the whole network; the decoder's mask is not what this shows",
         )  # fmt: skip
     if layer is not None and layer.ahead < 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from calib.errors import DataError
+from calib.errors import DataError, some
 from calib.models.probes.inside import networks
 from calib.models.probes.scene import Finding, Scene
 from calib.models.restoring import SMALLEST
@@ -68,16 +68,16 @@ def found_by_value(scene: Scene, said: str) -> Finding:
     share = f"{len(filled)} of {len(fates)} tensors of the network hold what the checkpoint holds"
     if not filled:
         return Finding(
-            "restored", "fail", f"the weights were not loaded: the checkpoint has tensors of the same names and shapes ({_some(other)}), and the network holds other values in all of them",
+            "restored", "fail", f"the weights were not loaded: the checkpoint has tensors of the same names and shapes ({some(other, _NAMED)}), and the network holds other values in all of them",
             evidence, limit, advice,
         )  # fmt: skip
     if lost:
         return Finding(
-            "restored", "fail", f"the weights of {_some(lost)} were not loaded: {share}, and of {'this module' if len(lost) == 1 else 'these modules'} none",
+            "restored", "fail", f"the weights of {some(lost, _NAMED)} were not loaded: {share}, and of {'this module' if len(lost) == 1 else 'these modules'} none",
             evidence, limit, advice,
         )  # fmt: skip
     if other:
-        return Finding("restored", "warn", f"{share}; {_some(other)}: the checkpoint has other values under that name", evidence, limit, advice)  # fmt: skip
+        return Finding("restored", "warn", f"{share}; {some(other, _NAMED)}: the checkpoint has other values under that name", evidence, limit, advice)  # fmt: skip
     rest = (
         "" if len(filled) == len(fates) else "; the others are not there under their name, and may be made from what is"
     )
@@ -141,8 +141,3 @@ def _lost(found: Mapping[str, Any], fates: Mapping[str, str]) -> list[str]:
             if all(fates[name] != "filled" for name in names) and any(sizes[name] >= SMALLEST for name in names):
                 out.append(module)
     return out
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -9,17 +9,18 @@ import dataclasses
 
 import numpy as np
 
+from calib.errors import some
 from calib.models.probes.inside import in_training
 from calib.models.probes.scene import Finding, Limit, Scene, change, finite
 from calib.models.protocol import Utterance
 
-__all__ = ["SAME", "determinism", "evaluation", "heard", "movement", "padding", "some", "speaker"]
+__all__ = ["NAMED", "SAME", "determinism", "evaluation", "heard", "movement", "padding", "speaker"]
 
 SAME = Limit("change", ">", 1e-3, "units")
 VOICE = Limit("change", "<", 1e-3, "units")
 STILL = Limit("sd within bins over the target's", "<", 0.2)
 FLAT = Limit("sd within bins over the target's", "<", 0.5)
-_NAMED = 3  # modules in a sentence
+NAMED = 3  # modules in a sentence
 
 
 def determinism(scene: Scene) -> Finding:
@@ -59,19 +60,13 @@ def evaluation(scene: Scene) -> Finding:
     if found.norms:
         more = f"; also {len(found.dropouts)} dropouts" if found.dropouts else ""
         return Finding(
-            "evaluation", "fail", f"{some(found.norms)} in training mode: each normalises with the figures of what it is given, so every frame depends on all others, and on what else is in the batch{more}", evidence, limit, call,
+            "evaluation", "fail", f"{some(found.norms, NAMED)} in training mode: each normalises with the figures of what it is given, so every frame depends on all others, and on what else is in the batch{more}", evidence, limit, call,
         )  # fmt: skip
     if found.dropouts or found.others:
         return Finding(
-            "evaluation", "warn", f"{some(found.dropouts or found.others)} in training mode: dropout may be on", evidence, limit, call,
+            "evaluation", "warn", f"{some(found.dropouts or found.others, NAMED)} in training mode: dropout may be on", evidence, limit, call,
         )  # fmt: skip
     return Finding("evaluation", "pass", f"all {found.modules} modules are in evaluation mode", evidence, limit)
-
-
-def some(names: list[str]) -> str:
-    """The first few, and how many more."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def padding(scene: Scene) -> Finding:
